@@ -1,0 +1,79 @@
+"""Start StyleGAN Studio: `python app.py`, then open http://127.0.0.1:7860. A Space runs this file too."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from stylegan.device import tune_allocator
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+ENVIRONMENT = {
+    "GRADIO_ANALYTICS_ENABLED": "False",
+    "GRADIO_ANALYTICS_MAX_EVENTS": "100",
+    "GRADIO_ANALYTICS_CACHE_FREQUENCY": "1000000",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+}
+
+
+def arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line; what others could misuse is off unless asked for when they can reach the page."""
+    space = bool(os.environ.get("SPACE_ID"))
+    parser = argparse.ArgumentParser(prog="python app.py", description="Explore and train StyleGAN in the browser.")
+    parser.add_argument("--host", default="0.0.0.0" if space else "127.0.0.1", help="address to listen on (%(default)s)")
+    parser.add_argument("--port", type=int, default=7860, help="port to listen on, 0 for any free one (%(default)s)")
+    parser.add_argument("--checkpoints", type=Path, default=Path("checkpoints"), metavar="DIR",
+                        help="folder of models (%(default)s)")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="folder of training runs (%(default)s)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (%(default)s)")
+    parser.add_argument("--training", action=argparse.BooleanOptionalAction, default=None,
+                        help="whether the page may start training (only where no one else can reach it)")
+    parser.add_argument("--uploads", action=argparse.BooleanOptionalAction, default=None,
+                        help="whether models may be uploaded (only where no one else can reach it)")
+    parser.add_argument("--allow-data", type=Path, action="append", default=[], metavar="DIR",
+                        help="a folder that training may read pictures from; may be given again")
+    parser.add_argument("--live", action=argparse.BooleanOptionalAction, default=not os.environ.get("SPACES_ZERO_GPU"),
+                        help="draw while a control is dragged, not only when it is let go")
+    options = parser.parse_args(argv)
+    private = options.host in LOOPBACK
+    options.public = not private
+    options.training = private if options.training is None else options.training
+    options.uploads = private if options.uploads is None else options.uploads
+    return options
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Build the app and serve it until it is stopped."""
+    options = arguments(argv)
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    tune_allocator()
+    from stylegan.errors import StyleGANError
+    from stylegan.render import Renderer
+    from stylegan.ui import app, theme
+    from stylegan.ui.session import AppContext
+
+    try:
+        renderer = Renderer(options.checkpoints, options.device, roots=[options.runs])
+    except StyleGANError as error:
+        print(error, file=sys.stderr)
+        return 2
+    context = AppContext(renderer, renderer.folder, options.runs, tuple(options.allow_data), options.training,
+                         options.uploads, options.live, public=options.public)
+    app.preload(context)
+    if options.public:
+        print(f"Note: {options.host} can be reached by others. Training is {_on(options.training)} (--training), uploads "
+              f"are {_on(options.uploads)} (--uploads); there is no password.", file=sys.stderr)
+    app.build(context).launch(server_name=options.host, server_port=options.port or None, **theme.launch_options(context))
+    return 0
+
+
+def _on(state: bool) -> str:
+    """A switch in words."""
+    return "on" if state else "off"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Training pictures: reading folders and zips, preparing them, and drawing from them endlessly."""

@@ -1,0 +1,249 @@
+"""Looking at pictures before training, and making one tidy zip of them in the layout NVIDIA's tools read."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import secrets
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from PIL import Image
+
+from stylegan.data.images import ImageSet, open_images, suggest_resolution
+from stylegan.data.labels import MAX_CLASSES, classes_from_folders
+from stylegan.errors import DataError
+from stylegan.files import write_problem
+
+_INSPECT_RESOLUTION = 16
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a set of pictures holds, or what was made of it.
+
+    resolution is the one suggested (inspect) or written (prepare); sizes are ((width, height), count), most frequent
+    first; skipped are (file, reason); class_counts go with class_names; num_bytes is the size of `out`, if any.
+    """
+
+    num_accepted: int
+    skipped: tuple[tuple[str, str], ...]
+    sizes: tuple[tuple[tuple[int, int], int], ...]
+    num_enlarged: int
+    resolution: int
+    class_names: tuple[str, ...] = ()
+    class_counts: tuple[int, ...] = ()
+    out: str = ""
+    num_bytes: int = 0
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are; 0 when the pictures have none."""
+        return len(self.class_names)
+
+    def to_text(self) -> str:
+        """One readable block of lines."""
+        lines = [f"{self.num_accepted:,} pictures accepted, {len(self.skipped):,} skipped"]
+        if self.out:
+            lines.append(
+                f"written: {self.out} ({self.num_bytes / 1e6:.1f} MB) at {self.resolution} x {self.resolution}"
+            )
+        else:
+            lines.append(f"suggested resolution: {self.resolution}")
+        shown = [f"{width} x {height} ({count:,})" for (width, height), count in self.sizes[:_SHOWN]]
+        more = len(self.sizes) - len(shown)
+        lines.append("sizes: " + ", ".join(shown) + (f", {more:,} more" if more else ""))
+        if self.num_enlarged:
+            lines.append(f"enlarged: {self.num_enlarged:,} are smaller than {self.resolution} px and will look soft")
+        if self.class_names:
+            pairs = zip(self.class_names, self.class_counts, strict=True)
+            lines.append(f"classes: {self.num_classes}: " + ", ".join(f"{name} ({count:,})" for name, count in pairs))
+        for reason, count in Counter(reason for _, reason in self.skipped).most_common(_SHOWN):
+            example = next(name for name, why in self.skipped if why == reason)
+            lines.append(f"skipped: {count:,} x {reason}, for example {example}")
+        return "\n".join(lines)
+
+    def to_json(self) -> str:
+        """The same as JSON."""
+        return json.dumps({**asdict(self), "num_classes": self.num_classes}, indent=1)
+
+
+def inspect(path: str | Path, *, on_progress: Callable[[int, int], None] | None = None) -> Report:
+    """Decodes every picture of a folder, zip or file and says what there is; DataError when nothing is usable."""
+    image_set = open_images(path, _INSPECT_RESOLUTION, on_progress=on_progress)
+    counts = _count(image_set.labels, image_set.num_classes)
+    resolution = suggest_resolution(image_set.sizes)
+    return _report([image_set], image_set.skipped, resolution, image_set.class_names, counts)
+
+
+def prepare(
+    sources: Sequence[str | Path],
+    out_zip: str | Path,
+    resolution: int,
+    fit: str = "crop",
+    classes_from_folders: bool = False,
+    *,
+    img_channels: int = 3,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Report:
+    """Writes every usable picture of files, folders and zips as PNG of one size into one zip, atomically.
+
+    Classes of several sources are joined by name; readmes and licences of the sources travel along in notices/.
+    The same sources give the same bytes. DataError when nothing is usable, StyleGANError when it cannot be written.
+    """
+    if not sources:
+        raise DataError("Name at least one folder, zip or picture to prepare.")
+    out_zip = Path(out_zip)
+    if out_zip.suffix.lower() != ".zip":
+        raise DataError(f"The file to write must end in .zip, unlike {out_zip.name}.")
+    sets, skipped = [], []
+    for source in sources:
+        image_set = _open(source, resolution, fit, img_channels, len(sources) > 1, skipped, on_progress)
+        sets += [image_set] if image_set else []
+    if not sets:
+        raise DataError(f"None of the {len(sources)} sources holds a usable picture; the first: {skipped[0][1]}")
+    words = [_class_words(image_set, classes_from_folders, len(sources) == 1) for image_set in sets]
+    labels, class_names = _join_classes(sets, words, skipped)
+    _write(out_zip, _entries(sets, labels, class_names))
+    counts = _count(labels, len(class_names))
+    return _report(sets, tuple(skipped), resolution, class_names, counts, out_zip)
+
+
+def _open(
+    source: str | Path,
+    resolution: int,
+    fit: str,
+    img_channels: int,
+    one_of_many: bool,
+    skipped: list[tuple[str, str]],
+    on_progress: Callable[[int, int], None] | None,
+) -> ImageSet | None:
+    """One source; among many, one without a usable picture is only noted, and names say where they come from."""
+    try:
+        image_set = open_images(source, resolution, img_channels=img_channels, fit=fit, on_progress=on_progress)
+    except DataError as error:
+        if not one_of_many:
+            raise
+        skipped.append((Path(source).name, str(error)))
+        return None
+    prefix = f"{Path(source).name}/" if one_of_many else ""
+    skipped += [(prefix + name, reason) for name, reason in image_set.skipped]
+    return image_set
+
+
+def _class_words(image_set: ImageSet, by_folder: bool, alone: bool) -> tuple[tuple[str, ...], np.ndarray] | None:
+    """Class names and a class number a picture for one source; a source of one folder is one class among many."""
+    if not by_folder:
+        return None if image_set.labels is None else (image_set.class_names, image_set.labels)
+    if not alone and len({PurePosixPath(name).parent for name in image_set.names}) == 1:
+        return (image_set.path.stem,), np.zeros(image_set.num_images, dtype=np.int64)
+    found = classes_from_folders(image_set.names)
+    return found.class_names, found.classes
+
+
+def _join_classes(
+    sets: list[ImageSet],
+    words: list[tuple[tuple[str, ...], np.ndarray] | None],
+    skipped: list[tuple[str, str]],
+) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    """Classes int64 [N] of all sets together, joined by name; none, with a note, when some set has none."""
+    without = [image_set.path.name for image_set, found in zip(sets, words, strict=True) if found is None]
+    if without:
+        if len(without) < len(sets):
+            skipped.append((without[0], "has no classes, so those of the other sources were not used"))
+        return None, ()
+    place: dict[str, int] = {}
+    labels = []
+    for names, numbers in (found for found in words if found is not None):
+        joined = np.array([place.setdefault(name, len(place)) for name in names], dtype=np.int64)
+        labels.append(joined[numbers])
+    if len(place) > MAX_CLASSES:
+        raise DataError(f"There would be {len(place):,} classes; at most {MAX_CLASSES:,} are possible.")
+    return np.concatenate(labels), tuple(place)
+
+
+def _entries(sets: list[ImageSet], labels: np.ndarray | None, class_names: tuple[str, ...]) -> Iterator:
+    """(name, bytes) of every file of the zip: pictures, then labels, then notices."""
+    names: list[str] = []
+    records: dict[str, dict] = {}
+    for image_set in sets:
+        for i, original in enumerate(image_set.names):
+            name = f"{len(names) // 1000:05d}/img{len(names):08d}.png"
+            attributes = {key: values[i] for key, values in image_set.attributes.items() if np.isfinite(values[i])}
+            records[name] = {"source": original, "attrs": {key: float(value) for key, value in attributes.items()}}
+            names.append(name)
+            yield name, _png(image_set.pixels(i))
+    pairs = None if labels is None else [[name, int(label)] for name, label in zip(names, labels, strict=True)]
+    yield "dataset.json", json.dumps({"labels": pairs}).encode()
+    yield "labels.json", json.dumps({"classes": list(class_names), "files": records}).encode()
+    for place, image_set in enumerate(sets):
+        for notice in image_set.source.notices:
+            yield f"notices/{place}/{notice}", _read_notice(image_set, notice)
+
+
+def _read_notice(image_set: ImageSet, name: str) -> bytes:
+    """A readme or licence; a damaged one stops everything, since it may be the licence that allows the copy."""
+    try:
+        return image_set.source.read(name)
+    except OSError as error:
+        raise DataError(f"{name} in {image_set.path.name} cannot be read; mend or remove it.") from error
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    """uint8 [R, R, C] as PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(buffer, format="PNG", compress_level=6)
+    return buffer.getvalue()
+
+
+def _write(out_zip: Path, entries: Iterator[tuple[str, bytes]]) -> None:
+    """Writes a zip beside its place and moves it there when whole; stored, as PNG does not shrink further."""
+    temporary = out_zip.with_name(f".{out_zip.name[:80]}.{secrets.token_hex(6)}.tmp")
+    try:
+        out_zip.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(temporary, "xb") as file:
+                with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+                    for name, data in entries:
+                        archive.writestr(zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0)), data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, out_zip)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise DataError(write_problem(out_zip, error)) from error
+
+
+def _count(labels: np.ndarray | None, num_classes: int) -> tuple[int, ...]:
+    """Pictures per class."""
+    return () if labels is None else tuple(int(n) for n in np.bincount(labels, minlength=num_classes))
+
+
+def _report(
+    sets: list[ImageSet],
+    skipped: tuple[tuple[str, str], ...],
+    resolution: int,
+    class_names: tuple[str, ...],
+    class_counts: tuple[int, ...],
+    out: Path | None = None,
+) -> Report:
+    """The report on some opened sets."""
+    sizes = Counter(size for image_set in sets for size in image_set.sizes)
+    return Report(
+        num_accepted=sum(image_set.num_images for image_set in sets),
+        skipped=skipped,
+        sizes=tuple(sizes.most_common()),
+        num_enlarged=sum(count for size, count in sizes.items() if min(size) < resolution),
+        resolution=resolution,
+        class_names=class_names,
+        class_counts=class_counts,
+        out="" if out is None else str(out),
+        num_bytes=0 if out is None else out.stat().st_size,
+    )

@@ -1,0 +1,108 @@
+"""Where networks run and how exactly: device, precision, evaluation mode, the memory allocator. No torch at import."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from stylegan.errors import RequestError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def tune_allocator() -> bool:
+    """Keep large freed buffers instead of giving them back to Linux, so that they are not paged in again each time.
+
+    Call it before torch is imported. True when glibc took the three settings; STYLEGAN_KEEP_MALLOC=1 leaves all alone.
+    """
+    if os.environ.get("STYLEGAN_KEEP_MALLOC") == "1" or platform.libc_ver()[0] != "glibc":
+        return False
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    trim_threshold, top_pad, mmap_threshold = -1, -2, -3
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+        settings = ((mmap_threshold, 1 << 30), (trim_threshold, 2**31 - 1), (top_pad, 64 << 20))
+        return all([mallopt(name, value) == 1 for name, value in settings])
+    except (OSError, AttributeError):
+        return False
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The device of that name; `auto` is the first GPU if there is one, else the processor."""
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except Exception as error:
+        raise RequestError(f"The device {name[:40]!r} cannot be used here; try auto or cpu.") from error
+    return device
+
+
+def autocast_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where it is faster than float32 (GPUs that have it, processors with AMX tiles), else float32."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+    return torch.bfloat16 if device.type == "cpu" and _has_amx() else torch.float32
+
+
+def describe_device(device: torch.device | None = None) -> str:
+    """One line on a device: name, cores or memory, and the precision it is quick at."""
+    import torch
+
+    device = device or pick_device()
+    precision = "bfloat16" if autocast_dtype(device) == torch.bfloat16 else "float32"
+    if device.type == "cuda":
+        about = torch.cuda.get_device_properties(device)
+        return f"{about.name}, {about.total_memory / 2**30:.0f} GiB, {precision}"
+    threads = torch.get_num_threads()
+    return f"{device.type}, {threads} thread{'s' if threads != 1 else ''}, {precision}"
+
+
+@contextmanager
+def eval_mode(module: torch.nn.Module) -> Iterator[torch.nn.Module]:
+    """Run a network as in use; each sub-module returns to the mode that it had."""
+    before = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield module
+    finally:
+        for part, training in before:
+            part.training = training
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Exact and repeatable arithmetic: no autocast, no TF32, one cuDNN algorithm; restored on leaving."""
+    import torch
+
+    matmul = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        with (
+            torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
+            torch.autocast("cpu", enabled=False),
+            torch.autocast("cuda", enabled=False),
+        ):
+            yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = matmul
+
+
+def _has_amx() -> bool:
+    """True when the processor has AMX tiles; without them bfloat16 convolutions are slower than float32."""
+    import torch
+
+    try:
+        return bool(torch.cpu._is_amx_tile_supported())
+    except AttributeError:
+        return False

@@ -1,0 +1,163 @@
+"""Named directions from labels: sample, judge, fit a linear boundary, condition (InterFaceGAN, arXiv 1907.10786).
+
+Shapes: N samples, D w_dim, L layers, A attributes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stylegan.directions.boundaries import Whitening, condition, fit_normal
+from stylegan.directions.classifier import AttributeTable, HeldOut, auc, read_attributes, train_judge
+from stylegan.directions.effects import EffectMatrix, Probe, judge_latents, measure, narrow_layers, noted
+from stylegan.directions.population import axis_direction, sample_w
+from stylegan.errors import DirectionError
+from stylegan.latents import Direction, Latents
+
+MIN_AUC = 0.75  # a judge or a boundary below this says too little
+MIN_EFFECT = 0.5  # standard deviations of its own score that a direction must move, from one end to the other
+NUM_PROBES, NUM_PROBES_LAYERS = 96, 32  # latents on which effects are measured, and those of the layer choice
+_BATCH = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """Named directions, what they were measured to do, and the probe that measured it."""
+
+    directions: list[Direction]
+    matrix: EffectMatrix
+    probe: Probe
+
+
+@dataclass(frozen=True, eq=False)
+class AttributeStep:
+    """One step of the search: how far (0 to 1), what is being done, and on the last step what was found."""
+
+    done: float
+    message: str
+    found: Found | None = None
+
+    def __str__(self) -> str:
+        return f"{self.done:4.0%} {self.message}"
+
+
+@dataclass(frozen=True, eq=False)
+class Boundary:
+    """One attribute's boundary: its column, normal [D] in whitened W, and its AUC on samples that were not fitted."""
+
+    column: int
+    normal: Tensor
+    auc: float
+    whitening: Whitening
+
+    def axis(self, others: Tensor | None = None) -> Tensor:
+        """The axis [D] of W that crosses the boundary, leaving the scores of `others` (normals [M, D]) alone."""
+        normal = self.normal if others is None else condition(self.normal, others)
+        return self.whitening.back @ normal
+
+
+def fit_boundaries(w: Tensor, scores: Tensor, table: AttributeTable, judged: tuple[HeldOut, ...],
+                   held_out: float = 0.2) -> tuple[list[Boundary], list[tuple[str, str]]]:
+    """A boundary for each attribute over w [N, D] and the judge's scores [N, A]; and (name, why not) for the rest."""
+    whitening = Whitening.of(w)
+    points = whitening.whiten(w)
+    split = int(len(points) * (1 - held_out))
+    boundaries, dropped = [], list(table.dropped)
+    for column, name in enumerate(table.names):
+        if not judged[column].auc >= MIN_AUC:
+            dropped.append((name, f"the judge tells it apart too badly (AUC {judged[column].auc:.2f})"))
+            continue
+        score, continuous = scores[:, column], bool(table.continuous[column])
+        try:
+            normal = fit_normal(points[:split], score[:split], continuous)
+        except DirectionError as error:
+            dropped.append((name, str(error)))
+            continue
+        positive = score[split:] > (score[split:].median() if continuous else 0)
+        agreement = auc((points[split:] @ normal).numpy(), positive.numpy())
+        if not agreement >= MIN_AUC:
+            dropped.append((name, f"no straight boundary in W separates it (AUC {agreement:.2f})"))
+        else:
+            boundaries.append(Boundary(column, normal, agreement, whitening))
+    return boundaries, dropped
+
+
+def _conditions(boundary: Boundary, boundaries: list[Boundary], table: AttributeTable) -> Tensor:
+    """The normals [M, D] of all other boundaries that do not exclude this one."""
+    others = [other.normal for other in boundaries
+              if other is not boundary and not table.exclusive(boundary.column, other.column)]
+    return torch.stack(others) if others else boundary.normal.new_zeros(0, len(boundary.normal))
+
+
+def search_attributes(generator, image_set, samples: int = 4000, seed: int = 0, conditioned: bool = True,
+                      psi: float = 0.8, epochs: int = 16, rename: dict[str, str] | None = None,
+                      ) -> Iterator[AttributeStep]:
+    """Look for a direction for each label of `image_set`, step by step; the last step holds what was found.
+
+    `samples` latents at truncation `psi` are judged; directions that do not move their own attribute are dropped and
+    the matrix says so. `rename` maps label names to direction names. Raises DirectionError when the pictures carry no
+    labels or do not fit the model.
+    """
+    table = read_attributes(image_set, rename)
+    images = torch.from_numpy(np.array(image_set.array())).permute(0, 3, 1, 2)  # uint8 [N, C, R, R]
+    if images.shape[1] != generator.img_channels:
+        raise DirectionError(f"The labelled pictures have {images.shape[1]} channels, the model "
+                             f"{generator.img_channels}; read them with the model's.")
+    for epoch in train_judge(images, table, epochs=epochs, seed=seed):
+        yield AttributeStep(0.35 * epoch.epoch / epoch.epochs, f"training the judge: {epoch.epoch}/{epoch.epochs}")
+    judge = epoch.judge.to(generator.device)
+    population = sample_w(generator, samples, seed)  # [N, D]
+    latents = Latents.from_w(population, generator.num_ws).truncate(generator.w_avg.cpu(), psi)
+    parts = []
+    for start in range(0, samples, _BATCH):
+        yield AttributeStep(0.35 + 0.25 * start / samples, f"judging samples: {start}/{samples}")
+        parts.append(judge_latents(generator, judge, latents[start : start + _BATCH]))
+    scores = torch.cat(parts)  # [N, A]
+    probe = Probe(generator, judge, latents[:NUM_PROBES], scores.std(0).clamp(min=1e-6))
+    boundaries, dropped = fit_boundaries(latents.ws[:, 0], scores, table, epoch.held_out)
+    yield from _choose(probe, table, boundaries, dropped, population, epoch.held_out, conditioned)
+
+
+def find_attributes(generator, image_set, on_step: Callable[[AttributeStep], None] | None = None, **settings) -> Found:
+    """`search_attributes` to its end; `settings` are its own. Raises DirectionError when no direction works."""
+    for step in search_attributes(generator, image_set, **settings):
+        if on_step is not None:
+            on_step(step)
+    if not step.found.directions:
+        name, reason = step.found.matrix.dropped[-1]
+        raise DirectionError(f"No label moves this model's pictures ({name}: {reason}, for one); train the model "
+                             "longer or give it other labels.")
+    return step.found
+
+
+def _choose(probe: Probe, table: AttributeTable, boundaries: list[Boundary], dropped: list[tuple[str, str]],
+            population: Tensor, judged: tuple[HeldOut, ...], conditioned: bool) -> Iterator[AttributeStep]:
+    """Condition the boundaries, choose their layers, keep the directions that work and measure those."""
+    kept, before, own = [], [], []
+    for index, boundary in enumerate(boundaries):
+        name, column = table.names[boundary.column], boundary.column
+        yield AttributeStep(0.6 + 0.35 * index / len(boundaries), f"measuring {name}")
+        info = {"method": "linear boundary, arXiv 1907.10786", "samples": len(population), "conditioned": conditioned,
+                "judge_auc": round(judged[column].auc, 4), "boundary_auc": round(boundary.auc, 4)}
+        plain, final = (axis_direction(name, axis, population, probe.latents.num_ws, "attribute", info)
+                        for axis in (boundary.axis(), boundary.axis(_conditions(boundary, boundaries, table))))
+        if not conditioned:
+            final = plain
+        quick = probe.fewer(NUM_PROBES_LAYERS)
+        effect = float(quick.effects(final)[column])
+        if effect < MIN_EFFECT:
+            dropped.append((name, f"moving along it changes its own score by only {effect:.2f} standard deviations"))
+            continue
+        kept.append(narrow_layers(quick, final, column))
+        before.append(plain)
+        own.append(column)
+    yield AttributeStep(0.95, "measuring what each direction does to every attribute")
+    matrix = measure(probe, table, kept, before, own, judged, dropped)
+    kept = [replace(direction, info={**direction.info, "effects": noted(matrix.values[row], table.names)})
+            for row, direction in enumerate(kept)]
+    yield AttributeStep(1.0, f"{len(kept)} directions found", Found(kept, matrix, probe))

@@ -1,0 +1,1 @@
+"""Generators and discriminators, rebuilt from a small JSON-able config; tensor names as published."""

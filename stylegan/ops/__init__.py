@@ -1,0 +1,1 @@
+"""Pure tensor functions that the networks are made of; all differentiable twice."""

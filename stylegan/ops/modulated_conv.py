@@ -1,0 +1,55 @@
+"""Modulated convolution: styles scale the input channels, demodulation the output (arXiv 1912.04958 section 2.2).
+
+Letters: N batch, I input channels, O output channels, K kernel, H height, W width.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from stylegan.ops.convolution import conv2d, conv_transpose2d
+from stylegan.ops.upfirdn import upfirdn
+
+
+def demodulation(weight: torch.Tensor, styles: torch.Tensor, eps: float = 1e-8) -> torch.Tensor:
+    """Reciprocal norms [N, O] of the filters weight [O, I, K, K] scaled by styles [N, I] (equation 3)."""
+    energy = weight.square().sum(dim=(2, 3))  # [O, I]
+    return (styles.square() @ energy.t() + eps).rsqrt()  # [N, O]
+
+
+def modulated_conv(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    styles: torch.Tensor,
+    *,
+    demodulate: bool = True,
+    up: int = 1,
+    kernel: torch.Tensor | None = None,
+    gain: float = 1.0,
+) -> torch.Tensor:
+    """Convolve x [N, I, H, W] with weight [O, I, K, K] modulated by styles [N, I]; returns [N, O, H * up, W * up].
+
+    `up` is 1 or 2; with 2 the result is smoothed by `kernel` [T, T]. `gain` multiplies the result; it costs nothing.
+    Activations are scaled instead of weights, so a batch shares one ordinary convolution; a single picture without
+    gradients folds the scales into the weight. No grouped convolution: it is the slow way on a CPU.
+    """
+    scale = demodulation(weight, styles) * gain if demodulate else None  # [N, O]
+    if len(x) == 1 and not torch.is_grad_enabled():
+        weight = weight * styles.reshape(1, -1, 1, 1)
+        weight = weight * (scale.reshape(-1, 1, 1, 1) if scale is not None else gain)
+        return _convolve(x, weight.to(x.dtype), up, kernel)
+    x = _convolve(x * styles.to(x.dtype)[:, :, None, None], weight.to(x.dtype), up, kernel)
+    if scale is not None:
+        return x * scale.to(x.dtype)[:, :, None, None]
+    return x * gain if gain != 1.0 else x
+
+
+def _convolve(x: torch.Tensor, weight: torch.Tensor, up: int, kernel: torch.Tensor | None) -> torch.Tensor:
+    """Plain or doubling convolution with 'same' padding."""
+    size = weight.shape[-1]
+    if up == 1:
+        return conv2d(x, weight, padding=size // 2)
+    x = conv_transpose2d(x, weight.transpose(0, 1), stride=2)  # [N, O, 2H + 1, 2W + 1] for K = 3
+    taps = kernel.shape[-1]
+    before, after = (taps + 1) // 2 + size // 2 - (size - 1), (taps - 2) // 2 + size // 2 - (size - 2)
+    return upfirdn(x, kernel, padding=(before, after), gain=4.0)

@@ -1,0 +1,1 @@
+"""Training: settings, losses, augmentation, the run folder and the loop."""

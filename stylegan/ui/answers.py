@@ -1,0 +1,260 @@
+"""What the Explore page asks of the server: each question a plain function of JSON to JSON (no gradio).
+
+Nothing that comes from the browser is trusted: sessions are parsed into frozen requests, models are names of the
+folder or files inside the roots that the renderer's folder knows.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from stylegan.errors import CheckpointError, RequestError, StyleGANError
+from stylegan.files import safe_name
+from stylegan.pixels import encode_jpeg, encode_png, load_pixels, read_request
+from stylegan.request import MAX_SEED, Edit, RenderRequest, encode_ws
+from stylegan.ui.session import START, AppContext, ModelFacts, Session, Source
+
+LOSSLESS_UP_TO = 128  # pixels: small pictures travel as PNG, for JPEG would show when they are enlarged
+TILE = 112
+STRIP = (-3, -2, -1, 0, 1, 2, 3)
+MAX_UPLOAD = 64 << 20
+FIRST_CHOICE = "cartoon-faces-64"
+log = logging.getLogger(__name__)
+
+
+class Answers:
+    """The questions a page can ask, over one renderer; a question that cannot be answered raises StyleGANError."""
+
+    def __init__(self, context: AppContext) -> None:
+        self.context = context
+        self.renderer = context.renderer
+
+    def questions(self) -> list[Callable[[Any], dict]]:
+        """What the browser may call."""
+        return [self.hello, self.list_models, self.open_model, self.render, self.save, self.restore, self.source,
+                self.thumb, self.sheet, self.strip, self.code]
+
+    def hello(self, question: Any) -> dict:
+        """The state a page starts from: the one it remembers where that still works, else the first model's default."""
+        names, remembered = self._names(), question.get("session") if isinstance(question, dict) else None
+        start = {"models": names, "live": self.context.live}
+        if remembered:
+            try:
+                session = Session.from_page(remembered)
+                return {**start, **self._shown(session, self._facts(session.base.model))}
+            except StyleGANError:
+                log.info("a remembered session no longer works")
+        if not names:
+            said = f"There is no model in {self.context.models.path.name}/ yet: put one there, upload one, or train one."
+            return {**start, "said": said, "mood": "warn"}
+        first = first_request(names)
+        return {**start, **self._shown(Session(first), self._facts(first.model))}
+
+    def list_models(self, question: Any) -> dict:
+        """The names of the folder's models as they are now."""
+        return {"models": self._names()}
+
+    def open_model(self, question: Any) -> dict:
+        """Another model, with all of the session that still applies to it."""
+        name = _text(question, "name")
+        facts = self._facts(name)
+        present = question.get("session")
+        session = Session.from_page(present) if present else Session(first_request([name]))
+        shown = self._shown(session, facts)
+        about = f"{facts.name.rsplit('/', 1)[-1]}: {facts.summary}."
+        return {**shown, "said": shown["said"] or about}
+
+    def render(self, question: Any) -> dict:
+        """The live picture; {"stale": true} when a newer question of the same page has overtaken this one."""
+        request, page = self._session(question).request(), _text(question, "page")
+        result = self.renderer.live(page, request, _number(question, "sequence"))
+        if result is None:
+            return {"stale": True}
+        return {"src": picture(result.pixels), "ms": round(1000 * result.seconds, 1), "path": result.path,
+                "digest": result.request.model_hash}
+
+    def save(self, question: Any) -> dict:
+        """A lossless PNG with the request inside, and its name."""
+        result = self.renderer.render(self._session(question).request())
+        name = safe_name(f"{result.request.model.rsplit('/', 1)[-1].removesuffix('.safetensors')[:40]}-seed{result.request.seed:04d}")
+        return {"name": f"{name}.png", "data": base64.b64encode(encode_png(result.pixels, result.request, 6)).decode()}
+
+    def restore(self, question: Any) -> dict:
+        """The whole state of a saved PNG, and whether rendering it again gives the same pixels."""
+        data = _file(question)
+        request = read_request(data)
+        try:
+            facts = self._facts(request.model)
+        except CheckpointError as error:
+            raise RequestError(f"The picture needs another model, so nothing was changed. {error}") from error
+        session = Session.of(request, facts.num_ws)
+        if session is None:
+            mixed = self.renderer.latents(request.replace(edits=()))
+            session = Session(request.replace(ws=_base64(mixed), mix=()))
+        problem = self.renderer.verify(request, load_pixels(data))
+        shown = self._shown(session, facts)
+        proof = problem or "Restored. Rendering it again gives exactly the same pixels."
+        return {**shown, "said": f"{proof} {shown['said']}".strip(), "mood": "warn" if problem else "good"}
+
+    def source(self, question: Any) -> dict:
+        """A source for style mixing: the picture of the session, or of a saved PNG."""
+        session = self._session(question)
+        facts = self._facts(session.base.model)
+        if question.get("data") is not None:
+            request = read_request(_file(question))
+            latents, name = self.renderer.latents(request), f"saved seed {request.seed}"
+            if latents.ws.shape[1:] != (facts.num_ws, facts.w_dim):
+                raise RequestError(f"The picture was made by {request.model!r}, whose layers do not fit this model.")
+            return {"source": _page_source(Source(name, ws=_base64(latents)))}
+        request = session.request()
+        plain = not (request.dx or request.dy or request.ws or request.mix or request.edits)
+        if plain:
+            return {"source": _page_source(Source(f"seed {request.seed}", request.seed, label=request.label))}
+        name = f"seed {request.seed}, edited" if not request.ws else "restored, edited"
+        return {"source": _page_source(Source(name, ws=_base64(self.renderer.latents(request))))}
+
+    def thumb(self, question: Any) -> dict:
+        """A mixing source as a small picture."""
+        session, index = self._session(question), _whole(question, "index")
+        if not 0 <= index < len(session.sources):
+            raise RequestError("That source is no longer there.")
+        source, base = session.sources[index], session.base
+        label = base.label if source.label is None else source.label
+        plain = base.replace(dx=0.0, dy=0.0, seed=source.seed or 0, ws=source.ws, label=label, edits=())
+        return {"src": tile(self.renderer.render(plain).pixels)}
+
+    def sheet(self, question: Any) -> dict:
+        """Some neighbouring seeds as small pictures, everything else as in the session."""
+        request = self._session(question).request()
+        first, count = _whole(question, "first"), _whole(question, "count")
+        if not 1 <= count <= 24 or not 0 <= first <= MAX_SEED:
+            raise RequestError("A sheet shows 1 to 24 seeds from 0 to 4294967295 at a time.")
+        seeds = range(first, min(first + count, MAX_SEED + 1))
+        results = self.renderer.render_many(request.replace(seed=seed, dx=0.0, dy=0.0, ws=None) for seed in seeds)
+        return {"tiles": [{"seed": seed, "src": tile(result.pixels)} for seed, result in zip(seeds, results, strict=True)]}
+
+    def strip(self, question: Any) -> dict:
+        """One direction from -3 to +3 standard deviations on the present picture."""
+        request, name = self._session(question).request(), _text(question, "direction")
+        direction = self.renderer.model(request.model).directions.get(name)
+        others = tuple(edit for edit in request.edits if edit.direction != name)
+        own = next((edit for edit in request.edits if edit.direction == name), Edit(name))
+        results = self.renderer.render_many(
+            request.replace(edits=(*others, Edit(name, float(strength), own.layers))) for strength in STRIP)
+        return {"about": describe(direction.kind, direction.layers, direction.info) if direction else "",
+                "tiles": [{"strength": strength, "src": tile(result.pixels)}
+                          for strength, result in zip(STRIP, results, strict=True)]}
+
+    def code(self, question: Any) -> dict:
+        """The same picture from the shell, from Python and as JSON."""
+        request = self._session(question).request()
+        return {"shell": request.to_shell(), "python": request.to_python(), "json": request.to_json()}
+
+    def _names(self) -> list[str]:
+        """The names of the folder's models."""
+        return [entry.name for entry in self.context.models.list()]
+
+    def _facts(self, name: str) -> ModelFacts:
+        """The facts of a model, loaded when it is not."""
+        return ModelFacts.of(name, self.renderer.model(name))
+
+    def _session(self, question: Any) -> Session:
+        """The session inside a question."""
+        return Session.from_page(question.get("session") if isinstance(question, dict) else None)
+
+    def _shown(self, session: Session, facts: ModelFacts) -> dict:
+        """A session as the page takes it up, fitted to a model, with a word on what was dropped."""
+        fitted, dropped = session.fit(facts)
+        said = f"{facts.name} has no place for {_listed(dropped)}; everything else was kept." if dropped else ""
+        return {"session": fitted.to_page(), "facts": facts.to_page(), "said": said, "mood": "warn" if said else ""}
+
+
+def picture(pixels: np.ndarray) -> str:
+    """A picture [H, W, C] as an address that a page can show: PNG when small, else JPEG."""
+    small = max(pixels.shape[:2]) <= LOSSLESS_UP_TO
+    data, kind = (encode_png(pixels), "png") if small else (encode_jpeg(pixels, 92), "jpeg")
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def tile(pixels: np.ndarray) -> str:
+    """A picture [H, W, C] made small, as an address that a page can show."""
+    if max(pixels.shape[:2]) > LOSSLESS_UP_TO:
+        image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+        image.thumbnail((TILE, TILE), Image.Resampling.LANCZOS)
+        pixels = np.asarray(image).reshape(image.height, image.width, -1)
+    return picture(pixels)
+
+
+def describe(kind: str, layers: tuple[int, int], info: dict) -> str:
+    """A direction in a few words: how it was found, its layers, and what else it moves most."""
+    words = [{"pca": "PCA", "sefa": "SeFa"}.get(kind, kind), f"layers {layers[0]} to {layers[1]}"]
+    effects = info.get("effects")
+    if isinstance(effects, dict):
+        numbers = {name: value for name, value in effects.items() if isinstance(value, int | float)}
+        strongest = sorted(numbers, key=lambda name: -abs(numbers[name]))[:3]
+        words += [f"{name} {numbers[name]:+.2f}" for name in strongest if abs(numbers[name]) >= 0.05]
+    return " · ".join(words)
+
+
+def first_request(names: list[str]) -> RenderRequest:
+    """What a page shows first, of the models there are."""
+    name = FIRST_CHOICE if FIRST_CHOICE in names else names[0]
+    return RenderRequest(model=name, **START)
+
+
+def _base64(latents: Any) -> str:
+    """The W+ of one latent as text."""
+    return encode_ws(latents.ws[0].cpu().numpy().astype("<f4").tobytes())
+
+
+def _page_source(source: Source) -> dict:
+    """A source as the page keeps it."""
+    return {"name": source.name, "seed": source.seed, "ws": source.ws, "label": source.label}
+
+
+def _file(question: Any) -> bytes:
+    """The bytes of a file that was dropped on the page."""
+    data = question.get("data") if isinstance(question, dict) else None
+    if not isinstance(data, str) or len(data) > MAX_UPLOAD * 4 // 3 + 4:
+        raise RequestError("The file did not arrive whole, or is larger than 64 MB.")
+    try:
+        return base64.b64decode(data, validate=True)
+    except (binascii.Error, ValueError):
+        raise RequestError("The file did not arrive whole; drop it again.") from None
+
+
+def _text(question: Any, key: str) -> str:
+    """A short text of a question."""
+    value = question.get(key) if isinstance(question, dict) else None
+    if not isinstance(value, str) or not 0 < len(value) <= 1024:
+        raise RequestError(f"The page sent no {key}; reload it.")
+    return value
+
+
+def _number(question: Any, key: str) -> float | None:
+    """A number of a question, None when absent."""
+    value = question.get(key)
+    if value is not None and type(value) not in (int, float):
+        raise RequestError(f"The page sent an unknown {key}; reload it.")
+    return value
+
+
+def _whole(question: Any, key: str) -> int:
+    """A whole number of a question."""
+    value = question.get(key) if isinstance(question, dict) else None
+    if type(value) is not int:
+        raise RequestError(f"The page sent no {key}; reload it.")
+    return value
+
+
+def _listed(names: list[str]) -> str:
+    """Names as a list in a sentence, the first few of many."""
+    shown = names[:4] + ([f"{len(names) - 4} more"] if len(names) > 4 else [])
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"

@@ -1,0 +1,201 @@
+"""What the Train tab shows of a run folder, as plain JSON-able values; no gradio, no torch, nothing is written."""
+
+from __future__ import annotations
+
+import base64
+import time
+from pathlib import Path
+from typing import Any
+
+from stylegan.errors import StyleGANError
+from stylegan.training.config import TrainConfig
+from stylegan.training.run import TrainingRun, list_runs, run_folder
+
+POINTS = 240
+QUIET_SECONDS = 60
+STATE_WORDS = {"starting": "Starting", "running": "Training", "stopping": "Saving", "done": "Done",
+               "stopped": "Stopped", "failed": "Failed", "crashed": "Crashed"}
+CURVES = ("logits_real", "logits_fake", "r_t", "p", "r1", "loss_g", "loss_d", "images_per_second")
+
+
+def find_run(root: Path, name: str | None) -> TrainingRun | None:
+    """The named run under `root`; without a name, or when it is gone, the one that trains or the newest."""
+    if name:
+        run = TrainingRun(run_folder(root, name))
+        if run.exists():
+            return run
+    return next(iter(list_runs(root)), None)
+
+
+def active_run(root: Path) -> TrainingRun | None:
+    """The run that trains now, if any."""
+    return next((run for run in list_runs(root) if run.is_active()), None)
+
+
+def run_choices(root: Path) -> list[tuple[str, str]]:
+    """(label, name) of every run, those that train first."""
+    return [(f"{run.name} · {STATE_WORDS[run.state()].lower()}", run.name) for run in list_runs(root)]
+
+
+def view_version(run: TrainingRun | None) -> str:
+    """A token that changes whenever `run_view` would: the folder's own, and the minutes since a sign of life."""
+    return "" if run is None else f"{run.name}:{run.version()}:{_quiet_seconds(run) // QUIET_SECONDS}"
+
+
+def run_view(run: TrainingRun | None) -> dict[str, Any]:
+    """Everything on screen about one run."""
+    if run is None:
+        return {"run": None}
+    config, state = resolved_config(run), run.state()
+    ticks = run.ticks()
+    tick = ticks[-1] if ticks else {}
+    nimg = max(tick.get("nimg", 0), run.status().get("nimg", 0))
+    samples = run.samples()
+    fraction, goal = progress(config, tick, nimg)
+    return {
+        "run": run.name,
+        "state": state,
+        "word": STATE_WORDS[state],
+        "said": run.reason() or _quiet_words(run),
+        "nimg": nimg,
+        "fraction": 1.0 if state == "done" else fraction,
+        "goal": goal,
+        "facts": facts(tick, nimg, state),
+        "samples": [[seen, kimg(seen)] for seen, _ in samples],
+        "newest": samples[-1][1].stat().st_mtime_ns if samples else 0,
+        "reals": run.reals_path.is_file(),
+        "snapshots": [[seen, kimg(seen)] for seen, _ in run.snapshots()],
+        "charts": charts(config, run.series(CURVES, POINTS), run.metrics()),
+    }
+
+
+def resolved_config(run: TrainingRun) -> dict[str, Any]:
+    """The run's settings with every 'choose for me' filled in; as they stand when this version cannot read them."""
+    try:
+        return TrainConfig.from_dict(run.config()).resolve().to_dict()
+    except StyleGANError:
+        return run.config()
+
+
+def progress(config: dict[str, Any], tick: dict[str, Any], nimg: int) -> tuple[float, str]:
+    """(share done 0..1, the goal in words) of whichever budget is nearer to its end."""
+    goals = []
+    if config.get("kimg"):
+        goals.append((nimg / (config["kimg"] * 1000), f"{kimg(nimg)} of {config['kimg']:g} kimg"))
+    if config.get("minutes"):
+        seconds = tick.get("seconds", 0.0)
+        goals.append((seconds / (config["minutes"] * 60), f"{duration(seconds)} of {config['minutes']:g} min"))
+    fraction, goal = max(goals, default=(0.0, f"{kimg(nimg)}, no end set"))
+    return min(max(fraction, 0.0), 1.0), goal
+
+
+def facts(tick: dict[str, Any], nimg: int, state: str) -> list[list[str]]:
+    """[name, value, meaning] of the figures in the status line."""
+    shown = [["images", kimg(nimg), "Training pictures shown so far; 1 kimg is a thousand"]]
+    if "epoch" in tick:
+        shown.append(["epochs", f"{tick['epoch']:.1f}", "How often each picture has been shown"])
+    if tick.get("images_per_second"):
+        shown.append(["img/s", f"{tick['images_per_second']:.1f}", "Pictures a second over the last moments"])
+    if "seconds" in tick:
+        shown.append(["trained", duration(tick["seconds"]), "Time spent training, pauses not counted"])
+    if tick.get("eta_seconds") is not None and state in ("running", "starting"):
+        shown.append(["left", duration(tick["eta_seconds"]), "Time to the nearer end of the budget at this pace"])
+    shown.append(["NaN", str(tick.get("nan", 0)), "Steps that gave no finite number and were skipped; should stay 0"])
+    return shown
+
+
+def charts(config: dict[str, Any], series: dict[str, list], metrics: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The small multiples: lines over kimg, with target and limit lines where there is one; empty ones are left out."""
+    target, limit = config.get("ada_target", 0.6), config.get("ada_cap", 0.8)
+    made = [
+        _chart("logits", "Verdict", "What the discriminator says of training and generated pictures; far apart means "
+               "that it tells them apart easily.", [("real", "real", "logits_real"), ("fake", "fake", "logits_fake")]),
+        _chart("r_t", "Overfitting r_t", "How sure the discriminator is of the training pictures: near the target is "
+               "healthy, 1 means that it knows them by heart.", [("r_t", "main", "r_t")], high=1.0,
+               marks=[{"name": "target", "ink": "target", "y": target}]),
+        _chart("p", "Augmentation p", "How often pictures are varied so that few of them are enough; above the red "
+               "line the variations leak into the results.", [("p", "main", "p")], low=0.0, high=1.0,
+               marks=[{"name": "limit", "ink": "limit", "y": limit}]),
+        _chart("r1", "R1 penalty", "How steep the discriminator is around training pictures; a sudden rise warns of "
+               "trouble.", [("R1", "main", "r1")], low=0.0),
+        _chart("loss", "Losses", "No measure of quality: the two networks pull against each other.",
+               [("G", "quiet", "loss_g"), ("D", "quiet2", "loss_d")]),
+        _chart("speed", "Images a second", "Throughput of the whole loop.", [("img/s", "main", "images_per_second")],
+               low=0.0),
+    ]
+    seen = [nimg / 1000 for nimg in series["nimg"]]
+    for chart in made:
+        lines = [{**line, "y": _rounded(series[line["y"]])} for line in chart["lines"]]
+        chart.update(x=seen, lines=[line for line in lines if any(value is not None for value in line["y"])])
+    return [*_metric_charts(metrics), *(chart for chart in made if chart["lines"])]
+
+
+def _chart(name: str, title: str, meaning: str, lines: list[tuple[str, str, str]], **extra: Any) -> dict[str, Any]:
+    """A chart whose lines still name their field; `low` and `high` fix the axis, otherwise it follows the values."""
+    drawn = [{"name": label, "ink": ink, "y": field} for label, ink, field in lines]
+    return {"id": name, "title": title, "meaning": meaning, "lines": drawn, "marks": [], **extra}
+
+
+def _metric_charts(metrics: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One chart for each metric the run has measured; of several averages of the weights the better one counts."""
+    best: dict[str, dict[int, float]] = {}
+    for metric in metrics:
+        values, nimg, value = best.setdefault(str(metric.get("name"))[:40], {}), metric["nimg"], metric.get("value")
+        if isinstance(value, int | float):
+            values[nimg] = min(value, values.get(nimg, value))
+    meaning = "Distance between generated and training pictures as the metric sees it; lower is better."
+    return [{**_chart(f"metric-{place}", name, meaning, []), "x": [nimg / 1000 for nimg in values],
+             "lines": [{"name": name, "ink": "main", "y": _rounded(list(values.values()))}]}
+            for place, (name, values) in enumerate(best.items()) if values]
+
+
+def picture(root: Path, question: Any) -> dict[str, str]:
+    """A grid of a run as a data address: question {"run": name, "nimg": count} or {"run": name, "reals": true}."""
+    try:
+        run = TrainingRun(run_folder(root, str(question["run"])))
+        path = run.reals_path if question.get("reals") else run.sample_path(int(question["nimg"]))
+        return {"src": "data:image/jpeg;base64," + base64.b64encode(path.read_bytes()).decode()}
+    except (StyleGANError, OSError, KeyError, TypeError, ValueError, OverflowError, AttributeError):
+        return {"error": "That picture is no longer there."}
+
+
+def snapshot_at(run: TrainingRun, nimg: int) -> Path | None:
+    """The last snapshot at or before `nimg` images, else the first there is, None when there is none."""
+    snapshots = run.snapshots()
+    earlier = [path for seen, path in snapshots if seen <= nimg]
+    return earlier[-1] if earlier else snapshots[0][1] if snapshots else None
+
+
+def kimg(nimg: int) -> str:
+    """Images seen as people say it: 640 images, 12.8 kimg, 350 kimg."""
+    if nimg < 1000:
+        return f"{nimg} images"
+    return f"{nimg / 1000:.1f} kimg" if nimg < 100_000 else f"{nimg / 1000:.0f} kimg"
+
+
+def duration(seconds: float) -> str:
+    """A span of time in its two largest units at most."""
+    seconds = max(0, int(seconds))
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min" if seconds >= 600 else f"{seconds // 60} min {seconds % 60} s"
+    hours, minutes = seconds // 3600, seconds % 3600 // 60
+    return f"{hours} h {minutes} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"
+
+
+def _quiet_seconds(run: TrainingRun) -> int:
+    """Seconds since the trainer's last heartbeat, 0 when it does not train."""
+    heartbeat = run.status().get("heartbeat", 0.0)
+    return max(0, int(time.time() - heartbeat)) if heartbeat and run.is_active() else 0
+
+
+def _quiet_words(run: TrainingRun) -> str:
+    """A sentence about a trainer that has not been heard of for a while."""
+    seconds = _quiet_seconds(run)
+    return f"No sign of life for {duration(seconds)}; the machine may be busy." if seconds >= QUIET_SECONDS else ""
+
+
+def _rounded(values: list[Any]) -> list[float | None]:
+    """Four significant digits are more than a small chart can show; anything but a number is a gap."""
+    return [float(f"{value:.4g}") if isinstance(value, int | float) else None for value in values]

@@ -1,0 +1,178 @@
+// The live picture: a canvas that is also the drag pad over the seed plane, the wipe against a pinned state, and files.
+const {h, button, icon} = studio;
+const SEEDS_ACROSS = 2.5, ROW = 100, SEEDS = 2 ** 32;   // NVIDIA's visualizer lays seeds out as x + 100 y
+
+const canvas = h("canvas", {tabIndex: 0, "aria-label": "Picture. Drag, or press the arrow keys, to walk between seeds."});
+canvas.setAttribute("role", "application");
+const before = h("canvas", {class: "sg-before", "aria-hidden": "true"});
+const wipe = h("input", {type: "range", min: 0, max: 100, step: 0.5, value: 50, class: "sg-wipe",
+                         "aria-label": "Wipe between the pinned and the present picture"});
+const compass = h("div", {class: "sg-compass", "aria-hidden": "true"});
+const tags = h("div", {class: "sg-tags", "aria-hidden": "true"}, h("span", {}, "pinned"), h("span", {}, "now"));
+const frame = h("div", {class: "sg-frame"}, canvas, before, tags, wipe, compass, h("div", {class: "sg-drop"}, "Drop to restore its state"));
+const timing = h("span", {class: "sg-timing"}, "waiting for the model…");
+const where = h("span", {class: "sg-where"});
+const said = h("div", {class: "sg-said", role: "status", "aria-live": "polite"});
+
+// --- drawing: latest wins; one request in flight nearby, up to four over a slow line -------------------------------
+const context = canvas.getContext("2d");
+let wanted = null, flying = 0, sequence = 0, shown = 0, trip = 30;
+
+async function draw(session, number) {
+  flying++;
+  const started = performance.now();
+  try {
+    const answer = await server.render({page: studio.page, session, sequence: number});
+    trip += 0.2 * (performance.now() - started - trip);
+    if (answer.src && number > shown) {
+      const picture = new Image();
+      picture.src = answer.src;
+      await picture.decode();
+      if (number > shown) {
+        shown = number;
+        canvas.width = picture.naturalWidth; canvas.height = picture.naturalHeight;
+        context.drawImage(picture, 0, 0);
+        frame.classList.remove("sg-waiting", "sg-stale");
+        timing.textContent = `${answer.ms} ms · ${answer.path} · ${Math.round(performance.now() - started)} ms to the page`;
+        element.dataset.shown = number; element.dataset.hash = answer.digest;
+        if (session.request.model === studio.facts.name && answer.digest !== studio.facts.hash)
+          studio.openModel(studio.facts.name);   // the file was replaced by another model of that name
+      }
+    } else if (answer.error && number > shown) { frame.classList.add("sg-stale"); studio.say(answer.error, "bad"); }
+  } catch {
+    frame.classList.add("sg-stale");
+    studio.say("The server does not answer. Is it still running? Nothing on this page is lost.", "bad");
+    await new Promise(done => setTimeout(done, 500));
+  } finally { flying--; pump(); }
+}
+function pump() {
+  const depth = Math.max(1, Math.min(4, Math.round(trip / 33)));
+  if (wanted && flying < depth) {
+    const session = wanted;
+    wanted = null;
+    draw(session, ++sequence);
+  }
+}
+studio.on("session", element, ({dragging}) => {
+  if (dragging && !studio.live) return;
+  wanted = studio.session;
+  pump();
+  place();
+});
+
+// --- the pad: the picture walks over the plane of seeds -------------------------------------------------------------
+function moved(request, right, down) {
+  const x = request.dx + right, y = request.dy + down, wholeX = Math.floor(x), wholeY = Math.floor(y);
+  const fraction = v => Math.min(0.9999, Math.max(0, Math.round(v * 1e4) / 1e4));
+  const seed = (((request.seed + wholeX + ROW * wholeY) % SEEDS) + SEEDS) % SEEDS;
+  return {seed, dx: fraction(x - wholeX), dy: fraction(y - wholeY)};
+}
+function walk(request, right, down, dragging) {
+  const change = moved(request, right, down);
+  if (request.ws) { change.ws = null; studio.say("You left the restored latent for the seed plane. Undo brings it back."); }
+  studio.set(change, dragging);
+}
+let grip = null;
+canvas.addEventListener("pointerdown", event => {
+  if (!studio.session || event.button) return;
+  grip = {x: event.clientX, y: event.clientY, request: studio.request, moved: false};
+  canvas.setPointerCapture(event.pointerId);
+});
+canvas.addEventListener("pointermove", event => {
+  if (!grip) return;
+  const scale = SEEDS_ACROSS / canvas.clientWidth;
+  const right = (grip.x - event.clientX) * scale, down = (grip.y - event.clientY) * scale;
+  if (!grip.moved && Math.hypot(right, down) < 0.01) return;
+  grip.moved = true;
+  frame.classList.add("sg-walking");
+  walk(grip.request, right, down, true);
+});
+for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, () => {
+  if (grip && grip.moved) studio.replace(studio.session);
+  grip = null;
+  frame.classList.remove("sg-walking");
+});
+canvas.addEventListener("keydown", event => {
+  const step = event.shiftKey ? 1 : 0.1;
+  const by = {ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step]}[event.key];
+  if (!by || !studio.session) return;
+  event.preventDefault();
+  walk(studio.request, ...by, false);
+});
+function place() {
+  const {seed, dx, dy, ws} = studio.request, whole = !dx && !dy;
+  where.textContent = ws ? "restored latent" : whole ? `seed ${seed}` : `seed ${seed} + (${dx.toFixed(2)}, ${dy.toFixed(2)})`;
+  compass.style.setProperty("--x", dx); compass.style.setProperty("--y", dy);
+  snap.hidden = whole || Boolean(ws);
+  undo.disabled = !studio.past.length; redo.disabled = !studio.future.length;
+  const {request, sources, rows} = studio.session;
+  all.disabled = Object.keys(request).length <= 1 && !sources.length && !rows.length;
+}
+
+// --- before and after -------------------------------------------------------------------------------------------------
+let pinned = null;
+function pinNow() {
+  pinned = studio.session;
+  before.width = canvas.width; before.height = canvas.height;
+  before.getContext("2d").drawImage(canvas, 0, 0);
+  showWipe();
+  studio.say("Pinned. Change anything, and drag the line across the picture to compare.");
+}
+function showWipe() {
+  frame.classList.toggle("sg-pinned", Boolean(pinned));
+  pin.hidden = Boolean(pinned); unpin.hidden = restore.hidden = !pinned;
+  frame.style.setProperty("--wipe", `${wipe.value}%`);
+}
+wipe.addEventListener("input", showWipe);
+const pin = button("pin", "Pin this picture, to compare the next ones with it", pinNow, "Compare");
+const unpin = button("close", "Stop comparing", () => { pinned = null; showWipe(); }, "Stop comparing");
+const restore = button("back", "Go back to the pinned state", () => studio.adopt(pinned), "Back to pinned");
+
+// --- files --------------------------------------------------------------------------------------------------------------
+async function save() {
+  const answer = await studio.call("save", {session: studio.session});
+  if (!answer) return;
+  h("a", {href: `data:image/png;base64,${answer.data}`, download: answer.name}).click();
+  studio.say(`${answer.name} holds the picture, and all its settings.`, "good");
+}
+async function restoreFrom(file) {
+  if (!file) return;
+  const data = await studio.readFile(file);
+  const answer = data && await studio.call("restore", {data, session: studio.session});
+  if (answer) { pinned = null; showWipe(); studio.take(answer); element.dataset.restored = answer.mood; }
+}
+studio.dropZone(frame, restoreFrom);
+const snap = button("snap", "Snap to the nearest whole seed", () => {
+  const {dx, dy} = studio.request;
+  walk({...studio.request, dx: Math.round(dx), dy: Math.round(dy)}, 0, 0, false);
+}, "Snap");
+const undo = button("undo", "Undo", studio.undo), redo = button("redo", "Redo", studio.redo);
+const all = button("reset", "Set every control back to its default", studio.reset, "Reset all");
+all.id = "reset-all";
+
+element.firstElementChild.append(
+  frame,
+  h("div", {class: "sg-caption"}, where, snap, timing),
+  h("div", {class: "sg-tools"}, undo, redo, all, pin, restore, unpin, h("span", {class: "sg-grow"}),
+    button("open", "Restore the state of a saved PNG", async () => restoreFrom(await studio.pickFile("image/png")), "Open"),
+    button("download", "Save the picture as a lossless PNG with its settings inside", save, "Download", "sg-primary")),
+  said);
+frame.classList.add("sg-waiting");
+showWipe();
+
+studio.on("said", element, ({text, mood}) => { said.textContent = text; said.className = `sg-said ${mood ? `sg-${mood}` : ""}`; });
+studio.on("settled", element, place);
+studio.on("model", element, () => { frame.style.setProperty("--shape", studio.facts.shape); });
+document.addEventListener("keydown", event => {
+  if (!(event.ctrlKey || event.metaKey) || event.key.toLowerCase() !== "z" || /^(INPUT|TEXTAREA)$/.test(event.target.tagName)
+      || !element.isConnected || !element.offsetParent) return;
+  event.preventDefault();
+  event.shiftKey ? studio.redo() : studio.undo();
+});
+
+// Python asks this page to show a model, or tells what went wrong: {open: name} or {error: sentence}, with a stamp.
+watch("value", () => {
+  if (props.value && props.value.error) studio.say(props.value.error, "bad");
+  if (props.value && props.value.open) studio.openModel(props.value.open);
+});
+if (studio.session) { studio.server = server; studio.emit("session", {dragging: false}); } else studio.start(server);
