@@ -40,7 +40,7 @@ def pick_device(name: str = "auto") -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.zeros(1, device=device).item()
     except Exception as error:
         raise RequestError(f"The device {name[:40]!r} cannot be used here; try auto or cpu.") from error
     return device

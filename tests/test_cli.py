@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
@@ -142,6 +143,14 @@ def test_every_command_is_in_the_help(capsys):
     assert end.value.code == 0
     text = capsys.readouterr().out
     assert all(name in text for name in COMMANDS)
+
+
+def test_every_command_module_is_registered(repo):
+    modules = {path.stem for path in (repo / "stylegan" / "cli").glob("*.py")} - {"__init__", "main"}
+    assert set(COMMANDS) == modules
+    for name in COMMANDS:
+        module = importlib.import_module(f"stylegan.cli.{name}")
+        assert module.HELP.endswith(".") and callable(module.add_arguments) and callable(module.run)
 
 
 def test_info(tiny_folder, capsys):

@@ -205,7 +205,7 @@ def test_a_picture_is_cut_padded_or_squeezed_to_a_square() -> None:
     cut, padded, squeezed = (read_pixels(encode(wide), 16, fit=fit) for fit in ("crop", "pad", "resize"))
     assert (cut[:, 2:14] == (255, 0, 0)).all()
     assert padded[0, 0, 2] > 100 and padded[8, 8, 0] > 245 > 10 > padded[8, 8, 2] and padded[8, 1, 2] > 245
-    assert (squeezed[:, 8] == (255, 0, 0)).all() and (squeezed[:, 1] == (0, 0, 255)).all()
+    assert squeezed[8, 8, 0] > 245 > 10 > squeezed[8, 8, 2] and squeezed[8, 1, 2] > 245 > 10 > squeezed[8, 1, 0]
 
 
 def test_a_photograph_held_upright_is_turned(tmp_path: Path) -> None:

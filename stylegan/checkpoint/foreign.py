@@ -35,7 +35,7 @@ class Copies:
         """The numbers of one tensor, array or scalar as float32, in C order."""
         if isinstance(record, bool | int | float):
             record = np.array(record)
-        elif not isinstance(record, Tensor | Array):
+        elif not isinstance(record, Tensor | Array | np.ndarray):
             raise damaged("one of its tensors is something else")
         self.left -= record.nbytes
         if self.left < 0:

@@ -12,7 +12,7 @@ from typing import NoReturn
 from stylegan.device import tune_allocator
 from stylegan.errors import StyleGANError
 
-COMMANDS = ("generate", "info", "train")
+COMMANDS = ("generate", "info", "train", "directions", "prepare", "bench")
 
 
 class Parser(argparse.ArgumentParser):

@@ -51,23 +51,21 @@ class Report:
         """One readable block of lines."""
         lines = [f"{self.num_accepted:,} pictures accepted, {len(self.skipped):,} skipped"]
         if self.out:
-            lines.append(
-                f"written: {self.out} ({self.num_bytes / 1e6:.1f} MB) at {self.resolution} x {self.resolution}"
-            )
+            size = f"{self.resolution} x {self.resolution}"
+            lines.append(f"written: {self.out} ({self.num_bytes / 1e6:.1f} MB) at {size}")
         else:
             lines.append(f"suggested resolution: {self.resolution}")
-        shown = [f"{width} x {height} ({count:,})" for (width, height), count in self.sizes[:_SHOWN]]
-        more = len(self.sizes) - len(shown)
-        lines.append("sizes: " + ", ".join(shown) + (f", {more:,} more" if more else ""))
+        sizes = [f"{width} x {height} ({count:,})" for (width, height), count in self.sizes]
+        lines.append("sizes: " + _few(sizes, _SHOWN))
         if self.num_enlarged:
             lines.append(f"enlarged: {self.num_enlarged:,} are smaller than {self.resolution} px and will look soft")
         if self.class_names:
             pairs = zip(self.class_names, self.class_counts, strict=True)
-            lines.append(f"classes: {self.num_classes}: " + ", ".join(f"{name} ({count:,})" for name, count in pairs))
+            lines.append(f"classes: {self.num_classes:,}: " + _few([f"{name} ({n:,})" for name, n in pairs], 20))
         for reason, count in Counter(reason for _, reason in self.skipped).most_common(_SHOWN):
             example = next(name for name, why in self.skipped if why == reason)
             lines.append(f"skipped: {count:,} x {reason}, for example {example}")
-        return "\n".join(lines)
+        return "\n".join("".join(c if c.isprintable() else "?" for c in line) for line in lines)
 
     def to_json(self) -> str:
         """The same as JSON."""
@@ -219,6 +217,12 @@ def _write(out_zip: Path, entries: Iterator[tuple[str, bytes]]) -> None:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise DataError(write_problem(out_zip, error)) from error
+
+
+def _few(items: list[str], num: int) -> str:
+    """The first few of a list, and how many more there are."""
+    more = len(items) - num
+    return ", ".join(items[:num]) + (f", {more:,} more" if more > 0 else "")
 
 
 def _count(labels: np.ndarray | None, num_classes: int) -> tuple[int, ...]:

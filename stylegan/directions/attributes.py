@@ -7,17 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from stylegan.data.images import ImageSet
 from stylegan.directions.boundaries import Whitening, condition, fit_normal
 from stylegan.directions.classifier import AttributeTable, HeldOut, auc, read_attributes, train_judge
 from stylegan.directions.effects import EffectMatrix, Probe, judge_latents, measure, narrow_layers, noted
 from stylegan.directions.population import axis_direction, sample_w
 from stylegan.errors import DirectionError
 from stylegan.latents import Direction, Latents
+from stylegan.networks.generator import Generator
 
 MIN_AUC = 0.75  # a judge or a boundary below this says too little
 MIN_EFFECT = 0.5  # standard deviations of its own score that a direction must move, from one end to the other
@@ -94,9 +96,9 @@ def _conditions(boundary: Boundary, boundaries: list[Boundary], table: Attribute
     return torch.stack(others) if others else boundary.normal.new_zeros(0, len(boundary.normal))
 
 
-def search_attributes(generator, image_set, samples: int = 4000, seed: int = 0, conditioned: bool = True,
-                      psi: float = 0.8, epochs: int = 16, rename: dict[str, str] | None = None,
-                      ) -> Iterator[AttributeStep]:
+def search_attributes(generator: Generator, image_set: ImageSet, samples: int = 4000, seed: int = 0,
+                      conditioned: bool = True, psi: float = 0.8, epochs: int = 16,
+                      rename: dict[str, str] | None = None) -> Iterator[AttributeStep]:
     """Look for a direction for each label of `image_set`, step by step; the last step holds what was found.
 
     `samples` latents at truncation `psi` are judged; directions that do not move their own attribute are dropped and
@@ -104,11 +106,11 @@ def search_attributes(generator, image_set, samples: int = 4000, seed: int = 0, 
     labels or do not fit the model.
     """
     table = read_attributes(image_set, rename)
-    images = torch.from_numpy(np.array(image_set.array())).permute(0, 3, 1, 2)  # uint8 [N, C, R, R]
-    if images.shape[1] != generator.img_channels:
-        raise DirectionError(f"The labelled pictures have {images.shape[1]} channels, the model "
+    pixels = image_set.array()  # [N, R, R, C]
+    if pixels.shape[3] != generator.img_channels:
+        raise DirectionError(f"The labelled pictures have {pixels.shape[3]} channels, the model "
                              f"{generator.img_channels}; read them with the model's.")
-    for epoch in train_judge(images, table, epochs=epochs, seed=seed):
+    for epoch in train_judge(pixels, table, epochs=epochs, seed=seed):
         yield AttributeStep(0.35 * epoch.epoch / epoch.epochs, f"training the judge: {epoch.epoch}/{epoch.epochs}")
     judge = epoch.judge.to(generator.device)
     population = sample_w(generator, samples, seed)  # [N, D]
@@ -123,7 +125,8 @@ def search_attributes(generator, image_set, samples: int = 4000, seed: int = 0, 
     yield from _choose(probe, table, boundaries, dropped, population, epoch.held_out, conditioned)
 
 
-def find_attributes(generator, image_set, on_step: Callable[[AttributeStep], None] | None = None, **settings) -> Found:
+def find_attributes(generator: Generator, image_set: ImageSet,
+                    on_step: Callable[[AttributeStep], None] | None = None, **settings: Any) -> Found:
     """`search_attributes` to its end; `settings` are its own. Raises DirectionError when no direction works."""
     for step in search_attributes(generator, image_set, **settings):
         if on_step is not None:

@@ -15,18 +15,19 @@ from stylegan.directions.pca import find_pca
 from stylegan.directions.sefa import find_sefa
 from stylegan.directions.store import directions_path, keep_directions, tied
 from stylegan.latents import Direction
+from stylegan.networks.generator import Generator
 
 NUM_DESCRIBE = 32  # latents on which blind directions are measured
 
 
-def labelled_images(generator, data: str | Path) -> ImageSet:
+def labelled_images(generator: Generator, data: str | Path) -> ImageSet:
     """The labelled pictures as the judge wants them, the model's channels and at most 64 px; DataError if unusable."""
     path = sample_sets().get(str(data), data)
     return open_images(path, judge_side(generator.resolution), img_channels=generator.img_channels)
 
 
-def find_blind(generator, kinds: Sequence[str] = ("pca", "sefa"), num: int = 16, samples: int = 0, seed: int = 0,
-               layers: tuple[int, int] | None = None) -> list[Direction]:
+def find_blind(generator: Generator, kinds: Sequence[str] = ("pca", "sefa"), num: int = 16, samples: int = 0,
+               seed: int = 0, layers: tuple[int, int] | None = None) -> list[Direction]:
     """`num` directions of each kind that needs no labels, fewer where W is narrower; `samples` 0 is each one's own."""
     num = min(num, generator.w_dim)
     directions = []

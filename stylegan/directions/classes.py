@@ -8,10 +8,12 @@ import torch
 from stylegan.directions.population import axis_direction, map_w
 from stylegan.errors import DirectionError
 from stylegan.latents import Direction
+from stylegan.networks.generator import Generator
 
 
 @torch.no_grad()
-def find_classes(generator, class_names: tuple[str, ...] = (), samples: int = 4_000, seed: int = 0) -> list[Direction]:
+def find_classes(generator: Generator, class_names: tuple[str, ...] = (), samples: int = 4_000,
+                 seed: int = 0) -> list[Direction]:
     """One direction a class (two classes: one direction), from the same z mapped with every class.
 
     Names are `class_names` or class0, class1, ...; strength 1 is one standard deviation of the mixed population.

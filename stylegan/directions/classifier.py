@@ -15,7 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stylegan.data.images import ImageSet
 from stylegan.errors import DirectionError
+from stylegan.pixels import from_pixels
 
 BINARY, CONTINUOUS = "binary", "continuous"
 LOGIT_LIMIT = 6.0  # beyond this a logit says no more than "sure"
@@ -66,7 +68,7 @@ class _Column:
     values: np.ndarray
 
 
-def read_attributes(image_set, rename: dict[str, str] | None = None, min_share: float = 0.03,
+def read_attributes(image_set: ImageSet, rename: dict[str, str] | None = None, min_share: float = 0.03,
                     alike: float = 0.8) -> AttributeTable:
     """Columns to judge: one-of-many words (hair=blond is called blond-hair), classes, yes/no, then continuous ones.
 
@@ -91,7 +93,7 @@ def read_attributes(image_set, rename: dict[str, str] | None = None, min_share: 
                           tuple(column.group for column in kept), torch.from_numpy(values).float(), tuple(dropped))
 
 
-def _columns(image_set, rename: dict[str, str]) -> list[_Column]:
+def _columns(image_set: ImageSet, rename: dict[str, str]) -> list[_Column]:
     """Every label that the pictures carry; classes that only repeat a word attribute are passed over."""
     words, numbers = [], []
     for name, values in image_set.attributes.items():
@@ -212,21 +214,22 @@ class JudgeStep:
     held_out: tuple[HeldOut, ...] = ()
 
 
-def train_judge(images: Tensor, table: AttributeTable, epochs: int = 16, batch: int = 32, lr: float = 2e-3,
+def train_judge(pixels: np.ndarray, table: AttributeTable, epochs: int = 16, batch: int = 32, lr: float = 2e-3,
                 held_out: float = 0.2, seed: int = 0) -> Iterator[JudgeStep]:
-    """Train a judge on images uint8 [N, C, R, R]; yields a step an epoch.
+    """Train a judge on pixels uint8 [N, R, R, C]; yields a step an epoch.
 
     Pictures are flipped, shifted by up to 2 pixels and now and then blurred, so that the judge takes a generator's
     softer pictures too. Raises DirectionError with fewer than 40 pictures.
     """
-    if len(images) < 40:
-        raise DirectionError(f"{len(images)} labelled pictures are too few to learn attributes from; give at least 40.")
-    order = np.random.RandomState(seed).permutation(len(images))
-    num_test = max(8, int(held_out * len(images)))
+    if len(pixels) < 40:
+        raise DirectionError(f"{len(pixels)} labelled pictures are too few to learn attributes from; give at least 40.")
+    order = np.random.RandomState(seed).permutation(len(pixels))
+    num_test = max(8, int(held_out * len(pixels)))
     test, train = torch.from_numpy(order[:num_test]), torch.from_numpy(order[num_test:])
-    side = judge_side(images.shape[-1])
-    small = torch.cat([shrink(part.float() / 127.5 - 1, side) for part in images.split(256)])  # [N, C, S, S]
-    judge = Judge(len(table.names), images.shape[1], side, table.continuous, seed)
+    side = judge_side(pixels.shape[1])
+    starts = range(0, len(pixels), 256)
+    small = torch.cat([shrink(from_pixels(np.array(pixels[i : i + 256])), side) for i in starts])  # [N, C, S, S]
+    judge = Judge(len(table.names), pixels.shape[3], side, table.continuous, seed)
     positive_weight = _positive_weight(table, train)
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(judge.parameters(), lr=lr, weight_decay=0.05)

@@ -12,12 +12,13 @@ from torch import Tensor
 
 from stylegan.directions.classifier import BINARY, AttributeTable, HeldOut, Judge
 from stylegan.latents import Direction, Latents
+from stylegan.networks.generator import Generator
 
 _BATCH = 16  # a processor's caches like small batches
 
 
 @torch.no_grad()
-def judge_latents(generator, judge: Judge, latents: Latents) -> Tensor:
+def judge_latents(generator: Generator, judge: Judge, latents: Latents) -> Tensor:
     """The judge's scores [N, A] of the pictures of these latents."""
     parts = [judge.score(generator.synthesize(ws)) for ws in latents.ws.split(_BATCH)]
     return torch.cat(parts)
@@ -30,7 +31,7 @@ class Probe:
     An effect is the mean score at +strength less the mean score at -strength, in those standard deviations.
     """
 
-    generator: torch.nn.Module
+    generator: Generator
     judge: Judge
     latents: Latents
     scale: Tensor

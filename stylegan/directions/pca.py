@@ -7,10 +7,11 @@ import torch
 from stylegan.directions.population import axis_direction, fix_sign, sample_w
 from stylegan.errors import DirectionError
 from stylegan.latents import Direction
+from stylegan.networks.generator import Generator
 
 
 @torch.no_grad()
-def find_pca(generator, num: int = 16, samples: int = 10_000, seed: int = 0) -> list[Direction]:
+def find_pca(generator: Generator, num: int = 16, samples: int = 10_000, seed: int = 0) -> list[Direction]:
     """The `num` strongest principal components of sampled w, strongest first (arXiv 2004.02546 §3.1).
 
     Strength 1 is one standard deviation of the population along the component. Raises DirectionError when more

@@ -11,12 +11,13 @@ from torch import Tensor
 
 from stylegan.errors import DirectionError
 from stylegan.latents import Direction
+from stylegan.networks.generator import Generator
 
 _BATCH = 1024
 
 
 @torch.no_grad()
-def sample_w(generator, num: int, seed: int = 0) -> Tensor:
+def sample_w(generator: Generator, num: int, seed: int = 0) -> Tensor:
     """Untruncated w of `num` random z, classes drawn evenly when there are any; float32 [N, D] on the CPU."""
     if num < 2:
         raise DirectionError(f"A population needs at least 2 samples, not {num}.")
@@ -27,7 +28,7 @@ def sample_w(generator, num: int, seed: int = 0) -> Tensor:
 
 
 @torch.no_grad()
-def map_w(generator, z: np.ndarray, labels: np.ndarray | None = None) -> Tensor:
+def map_w(generator: Generator, z: np.ndarray, labels: np.ndarray | None = None) -> Tensor:
     """w [N, D] on the CPU for z [N, Z] and class numbers [N], mapped in batches."""
     parts = []
     for start in range(0, len(z), _BATCH):

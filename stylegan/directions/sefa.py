@@ -7,10 +7,11 @@ import torch
 from stylegan.directions.population import axis_direction, fix_sign, sample_w
 from stylegan.errors import DirectionError
 from stylegan.latents import Direction
+from stylegan.networks.generator import Generator
 
 
 @torch.no_grad()
-def find_sefa(generator, num: int = 16, layers: tuple[int, int] | None = None, samples: int = 4_000,
+def find_sefa(generator: Generator, num: int = 16, layers: tuple[int, int] | None = None, samples: int = 4_000,
               seed: int = 0) -> list[Direction]:
     """The `num` unit n that maximise |A n|, A the style weights of `layers` (first, last) stacked (eq. 7 to 9).
 

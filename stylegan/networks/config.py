@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass
 from typing import Any
 
 from stylegan.errors import CheckpointError
+from stylegan.networks.stylegan3_layers import LayerSpec, check_layers, design_layers
 
 FAMILIES = ("stylegan1", "stylegan2", "stylegan3")
 
@@ -29,6 +31,10 @@ def _from_dict(cls: type, values: Any) -> Any:
             raise CheckpointError(f"The config's {name} must be a whole number. Export the checkpoint again.")
         if isinstance(default, str) and not isinstance(value, str):
             raise CheckpointError(f"The config's {name} must be text. Export the checkpoint again.")
+        if isinstance(default, float) and not (isinstance(value, int | float) and math.isfinite(value)):
+            raise CheckpointError(f"The config's {name} must be a number. Export the checkpoint again.")
+        if isinstance(default, tuple) and not isinstance(value, tuple):
+            raise CheckpointError(f"The config's {name} must be a list. Export the checkpoint again.")
     try:
         return cls(**plain)
     except (TypeError, ValueError) as error:
@@ -45,7 +51,8 @@ class GeneratorConfig:
     """All that rebuilds a generator: family, sizes in pixels and channels, and the choices of its paper.
 
     `channels` lists the widths of the blocks 4, 8, ... where a file does not follow min(base // resolution, max).
-    `layers` describes StyleGAN3's synthesis layer by layer, as read from a file (name, sizes, filters).
+    `layers` describes StyleGAN3's synthesis layer by layer, as read from a file or, when not given, as the paper has
+    it; other families have none.
     Raises CheckpointError when the values cannot belong to any network.
     """
 
@@ -66,7 +73,7 @@ class GeneratorConfig:
     use_noise: bool = True
     conv_clamp: float = 0.0  # 0: no clamp
     resample_filter: tuple[float, ...] = (1.0, 3.0, 3.0, 1.0)
-    layers: tuple = ()
+    layers: tuple[LayerSpec, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse configs that no network of this family can have, before anything is allocated."""
@@ -81,14 +88,27 @@ class GeneratorConfig:
         }  # fmt: skip
         for name, (low, high) in limits.items():
             if not low <= getattr(self, name) <= high:
-                raise CheckpointError(f"The config's {name} is {getattr(self, name)}; it must lie in {low} to {high}.")
+                shown = str(getattr(self, name))[:20]
+                raise CheckpointError(f"The config's {name} is {shown}; it must lie in {low} to {high}.")
         if self.architecture not in ("orig", "skip", "resnet"):
             raise CheckpointError(f"The architecture '{self.architecture[:30]}' is unknown; known: orig, skip, resnet.")
         if self.channels and (len(self.channels) != len(self.block_resolutions)
-                              or not all(1 <= width <= 8192 for width in self.channels)):  # fmt: skip
+                              or not all(type(width) is int and 1 <= width <= 8192 for width in self.channels)):  # fmt: skip
             raise CheckpointError("The config's channels do not fit its resolution. Export the checkpoint again.")
-        if not 1 <= len(self.resample_filter) <= 64:
+        if not 1 <= len(self.resample_filter) <= 64 or not all(map(math.isfinite, self.resample_filter)):
             raise CheckpointError("The config's resample_filter must have 1 to 64 taps. Export the checkpoint again.")
+        if self.family == "stylegan3":
+            designed = () if self.layers else self._designed_layers()
+            layers = check_layers(self.layers or designed, self.resolution, self.img_channels)
+            object.__setattr__(self, "layers", layers)
+        elif self.layers:
+            raise CheckpointError("Only a StyleGAN3 config lists layers. Export the checkpoint again.")
+
+    def _designed_layers(self) -> tuple[LayerSpec, ...]:
+        """The layers of config T for this resolution (arXiv 2106.12423 section 3.2)."""
+        if self.resolution & (self.resolution - 1):
+            raise CheckpointError("A StyleGAN3 of such a resolution must list its layers. Export the checkpoint again.")
+        return design_layers(self.resolution, self.img_channels, self.channel_base, self.channel_max)
 
     @property
     def block_resolutions(self) -> tuple[int, ...]:
@@ -115,9 +135,9 @@ class GeneratorConfig:
         """Parse `to_json`'s line; CheckpointError when it is not one."""
         try:
             values = json.loads(text)
-        except ValueError as error:
+            return _from_dict(cls, values)
+        except (ValueError, OverflowError, RecursionError) as error:
             raise CheckpointError("The config inside the file is not JSON. Export the checkpoint again.") from error
-        return _from_dict(cls, values)
 
 
 @dataclass(frozen=True)

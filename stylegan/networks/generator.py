@@ -11,14 +11,23 @@ import torch
 from torch import nn
 
 from stylegan.errors import RequestError
+from stylegan.networks import stylegan1, stylegan2, stylegan3
 from stylegan.networks.config import GeneratorConfig
 from stylegan.networks.mapping import Mapping
-from stylegan.networks.stylegan2 import Noise, Synthesis
+from stylegan.networks.stylegan2 import Noise
+from stylegan.networks.stylegan3 import transform_matrix
 
 if TYPE_CHECKING:
     import numpy as np
 
     from stylegan.latents import Latents
+    from stylegan.request import Transform
+
+SYNTHESES = {
+    "stylegan1": stylegan1.Synthesis,
+    "stylegan2": stylegan2.Synthesis,
+    "stylegan3": stylegan3.Synthesis,
+}  # fmt: skip
 
 
 class Generator(nn.Module):
@@ -36,7 +45,7 @@ class Generator(nn.Module):
             config.mapping_lr_multiplier,
             config.w_avg_beta,
         )
-        self.synthesis = Synthesis(config)
+        self.synthesis = SYNTHESES[config.family](config)
         self.num_ws, self.z_dim, self.w_dim = config.num_ws, config.z_dim, config.w_dim
         self.num_classes, self.resolution, self.img_channels = config.num_classes, config.resolution, config.img_channels
 
@@ -83,34 +92,33 @@ class Generator(nn.Module):
 
     @torch.no_grad()
     def synthesize(
-        self, latents: Latents | torch.Tensor, noise: str = "const", noise_seed: int = 0, noise_strength: float = 1.0
+        self,
+        latents: Latents | torch.Tensor,
+        noise: str = "const",
+        noise_seed: int = 0,
+        noise_strength: float = 1.0,
+        transform: Transform | torch.Tensor | np.ndarray | None = None,
     ) -> torch.Tensor:
         """Latents (or ws [N, L, D]) -> image float32 [N, C, H, W], about [-1, 1], not clamped.
 
-        noise: 'const' (the network's own), 'none', or 'random' drawn from `noise_seed`; `noise_strength` scales it.
-        Raises RequestError when ws do not fit this network or the noise is unknown.
+        noise: 'const' (the network's own), 'none', or 'random' drawn from `noise_seed`; `noise_strength` scales it;
+        StyleGAN3 has none. transform: StyleGAN3 only, a Transform or the inverse matrix [3, 3] (`transform_matrix`).
+        Raises RequestError when ws or transform do not fit this network or the noise is unknown.
         """
         ws = torch.as_tensor(getattr(latents, "ws", latents), dtype=torch.float32, device=self.device)
         if ws.ndim != 3 or ws.shape[1:] != (self.num_ws, self.w_dim):
             raise RequestError(f"W+ must have the shape [N, {self.num_ws}, {self.w_dim}], not {list(ws.shape)}.")
         if noise not in ("const", "none", "random"):
             raise RequestError(f"The noise '{str(noise)[:20]}' is unknown; choose const, none or random.")
+        if transform is not None and self.config.family != "stylegan3":
+            raise RequestError("Shift, turn and scale need a StyleGAN3 model; leave the transform out.")
         source = torch.Generator(self.device).manual_seed(noise_seed) if noise == "random" else None
-        return self.synthesis(ws, Noise(noise, noise_strength, source))
+        options = {} if transform is None else {"transform": transform_matrix(transform)}
+        return self.synthesis(ws, Noise(noise, noise_strength, source), **options)
 
     def style_weights(self) -> list[tuple[int, torch.Tensor]]:
         """(row of W+, weight [C, D]) of every layer's affine map from w to styles, as used by SeFa."""
-        layers, weights, row = self.synthesis, [], 0
-        for block in layers.blocks():
-            for name in ("conv0", "conv1"):
-                if hasattr(block, name):
-                    affine = getattr(block, name).affine
-                    weights.append((row, affine.weight.detach() * affine.weight_gain))
-                    row += 1
-            if block.has_torgb:
-                affine = block.torgb.affine
-                weights.append((row, affine.weight.detach() * affine.weight_gain))
-        return weights
+        return [(row, affine.weight.detach() * affine.weight_gain) for row, affine in self.synthesis.affines()]
 
 
 def build_generator(config: GeneratorConfig) -> Generator:

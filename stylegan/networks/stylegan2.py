@@ -43,7 +43,8 @@ class Noise:
         if self.mode == "const":
             return layer.noise_const * (layer.noise_strength * self.strength)
         shape = [batch, 1, *layer.noise_const.shape]
-        noise = torch.randn(shape, generator=self.source, device=layer.noise_const.device)
+        device = layer.noise_const.device
+        noise = torch.randn(shape, generator=self.source, device=self.source.device if self.source else device).to(device)
         return noise * (layer.noise_strength * self.strength)
 
 
@@ -168,6 +169,17 @@ class Synthesis(nn.Module):
     def blocks(self) -> list[Block]:
         """The blocks from 4 pixels up."""
         return [getattr(self, f"b{r}") for r in self.resolutions]
+
+    def affines(self) -> list[tuple[int, FullyConnected]]:
+        """(row of W+, map from w to styles) of every layer; a ToRGB shares its row with the next convolution."""
+        found, row = [], 0
+        for block in self.blocks():
+            convs = [getattr(block, name) for name in ("conv0", "conv1") if hasattr(block, name)]
+            found += [(row + i, conv.affine) for i, conv in enumerate(convs)]
+            row += len(convs)
+            if block.has_torgb:
+                found.append((row, block.torgb.affine))
+        return found
 
     def forward(self, ws: torch.Tensor, noise: Noise | None = None, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         """Synthesise float32 images [N, C, R, R], not clamped; blocks of 8 pixels and more compute in `dtype`."""

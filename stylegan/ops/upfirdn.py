@@ -58,11 +58,15 @@ def _depthwise(x, kernel, up, down, padding, channels):
             x = F.pad(x, padding)
         weight = weight.flip(0, 1).expand(channels, 1, rows, columns)
         return F.conv2d(x, weight, stride=down, groups=channels)
-    # A transposed convolution is zero insertion and full convolution; the output is then cut (or padded) to size.
-    x = F.conv_transpose2d(x, weight.expand(channels, 1, rows, columns), stride=up, groups=channels)
+    # A transposed convolution is zero insertion and full convolution; what is too much it can mostly cut off itself.
     left, right, top, bottom = padding
-    crop = (left - (columns - 1), right - (columns - 1) + up[1] - 1, top - (rows - 1), bottom - (rows - 1) + up[0] - 1)
-    x = F.pad(x, crop)
+    weight = weight.expand(channels, 1, rows, columns)
+    cut, rest = (rows - 1 - top, columns - 1 - left), (bottom - top + up[0] - 1, right - left + up[1] - 1)
+    if min(cut) >= 0 and all(0 <= rest[i] < up[i] for i in (0, 1)):
+        x = F.conv_transpose2d(x, weight, stride=up, padding=cut, output_padding=rest, groups=channels)
+    else:
+        x = F.conv_transpose2d(x, weight, stride=up, groups=channels)
+        x = F.pad(x, (-cut[1], rest[1] - cut[1], -cut[0], rest[0] - cut[0]))
     return x[:, :, :: down[0], :: down[1]] if down != (1, 1) else x
 
 

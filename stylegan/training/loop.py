@@ -49,8 +49,9 @@ def train(config: TrainConfig, echo: Callable[[str], None] = print) -> TrainingR
         require_same_run(TrainConfig.from_dict(run.config()).resolve(has_gpu), config)
     run = TrainingRun.create(config.out, config.to_dict())
     try:
-        session = _Session(run, config, resumes, echo)
-        reason = session.loop()
+        with _signals() as asked:
+            session = _Session(run, config, resumes, echo)
+            reason = session.loop(asked)
     except BaseException as error:
         sentence = str(error) if isinstance(error, StyleGANError) else f"{type(error).__name__}: {error}"
         run.finish("error", message=sentence)
@@ -92,28 +93,27 @@ class _Session:
              f"lr {config.lr:g}, {sum(p.numel() for p in trainer.generator.parameters()):,} generator parameters, "
              f"{trainer.device}, {trainer.dtype}, {torch.get_num_threads()} threads")  # fmt: skip
 
-    def loop(self) -> str:
-        """Step until something ends the run; returns 'done' or 'stopped'."""
+    def loop(self, asked: list[int]) -> str:
+        """Step until something ends the run, a signal in `asked` among them; returns 'done' or 'stopped'."""
         trainer = self.trainer
         self.run.write_status("running", trainer.nimg)
         self._reals()
         self._sample()
-        with _signals() as asked:
-            while self.progress() < 1:
-                started = time.monotonic()
-                self._add(trainer.step(self.progress()))
-                trainer.seconds += time.monotonic() - started
-                if self._due("tick", TICK_SECONDS):
-                    self._tick()
-                if trainer.nimg >= self.next_sample or self._due("sample", self.config.sample_seconds):
-                    self._sample()
-                if self.run.snapshot_requested() or self._due("snapshot", self.config.snapshot_minutes * 60):
-                    self._snapshot()
-                if self._due("state", STATE_SECONDS):
-                    self._save()
-                if asked or self.run.stop_requested():
-                    self.run.write_status("stopping", trainer.nimg)
-                    break
+        while self.progress() < 1:
+            started = time.monotonic()
+            self._add(trainer.step(self.progress()))
+            trainer.seconds += time.monotonic() - started
+            if self._due("tick", TICK_SECONDS):
+                self._tick()
+            if trainer.nimg >= self.next_sample or self._due("sample", self.config.sample_seconds):
+                self._sample()
+            if self.run.snapshot_requested() or self._due("snapshot", self.config.snapshot_minutes * 60):
+                self._snapshot()
+            if self._due("state", STATE_SECONDS):
+                self._save()
+            if asked or self.run.stop_requested():
+                self.run.write_status("stopping", trainer.nimg)
+                break
         reason = "done" if self.progress() >= 1 else "stopped"
         self._tick()
         self._save()

@@ -31,7 +31,7 @@ from stylegan.training.regularizers import path_length_penalty, r1_penalty
 from stylegan.training.state import newest_state, read_state, write_state
 
 PL_BATCH_SHRINK = 2
-MOST_NANS_IN_A_ROW = 20
+MOST_BAD_STEPS = 20
 
 
 class Trainer:
@@ -52,7 +52,7 @@ class Trainer:
             network.to(self.device, memory_format=torch.channels_last)
         self.augment = Augment(0.0)
         self.controller = Controller(config.ada_target, config.ada_kimg, config.ada_cap)
-        self.nimg, self.steps, self.seconds, self.nans, self._nans_in_a_row = 0, 0, 0.0, 0, 0
+        self.nimg, self.steps, self.seconds, self.nans, self.bad_steps = 0, 0, 0.0, 0, 0
         self.pl_mean = torch.zeros([], device=self.device)
         self.sampler = Sampler(len(images), config.seed)
         half_life = config.ema_kimg * 1000
@@ -73,8 +73,10 @@ class Trainer:
         lr = config.lr * (1.0 if not config.lr_decay else min(1.0, 1 - 0.8 * (progress - 2 / 3) * 3))
         indices = self.sampler.next_batch(config.batch)
         reals, label = self._reals(indices, draw)
+        nans_before = self.nans
         stats = {"lr": lr, **self._generator_step(draw, label, lr)}
         stats |= self._discriminator_step(draw, reals, label, lr)
+        self._count_bad_steps(nans_before)
         self.steps += 1
         self.nimg += config.batch
         for average in self.averages:
@@ -164,16 +166,18 @@ class Trainer:
             for group in optimizer.param_groups:
                 group["lr"] = lr * group["correction"]
             optimizer.step()
-            self._nans_in_a_row = 0
         else:
             self.nans += 1
-            self._nans_in_a_row += 1
-            if self._nans_in_a_row >= MOST_NANS_IN_A_ROW:
-                raise TrainingError(
-                    f"Training has diverged: {MOST_NANS_IN_A_ROW} steps in a row had gradients that are not numbers; "
-                    "continue from an earlier snapshot with a lower learning rate or a higher gamma."
-                )
         optimizer.zero_grad(set_to_none=True)
+
+    def _count_bad_steps(self, nans_before: int) -> None:
+        """Raise TrainingError once too many steps in a row had a gradient that is not finite."""
+        self.bad_steps = self.bad_steps + 1 if self.nans > nans_before else 0
+        if self.bad_steps >= MOST_BAD_STEPS:
+            raise TrainingError(
+                f"Training has diverged: {MOST_BAD_STEPS} steps in a row had gradients that are not numbers; "
+                "continue from an earlier snapshot with a lower learning rate or a higher gamma."
+            )
 
     # ---- state -------------------------------------------------------------------------------------------------------
 
@@ -185,7 +189,7 @@ class Trainer:
         for i, optimizer in enumerate(self.optimizers):
             for key, slot in optimizer.state_dict()["state"].items():
                 tensors |= {f"optimizer{i}.{key}.{what}": torch.as_tensor(value) for what, value in slot.items()}
-        numbers = {name: getattr(self, name) for name in ("nimg", "steps", "seconds", "nans", "_nans_in_a_row")}
+        numbers = {name: getattr(self, name) for name in ("nimg", "steps", "seconds", "nans", "bad_steps")}
         numbers |= {"p": self.augment.p, "signs": self.controller.signs, "count": self.controller.count}
         write_state(path, tensors, numbers | {"r_t": self.controller.r_t, "data": self.images.fingerprint()})
 
@@ -197,13 +201,17 @@ class Trainer:
         self.load_networks(tensors)
         self.pl_mean = tensors["pl_mean"].to(self.device)
         for i, optimizer in enumerate(self.optimizers):
+            parameters = optimizer.param_groups[0]["params"]
             slots: dict[int, dict[str, Any]] = {}
             for key, value in tensors.items():
                 if key.startswith(f"optimizer{i}."):
                     _, index, what = key.split(".")
-                    slots.setdefault(int(index), {})[what] = value
+                    # Fused Adam walks memory in order, so the moments must lie as their (channels-last) weights do.
+                    layout = parameters[int(index)]
+                    value = value if value.ndim != layout.ndim else torch.empty_like(layout).copy_(value)
+                    slots.setdefault(int(index), {})[what] = value.detach()
             optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
-        for name in ("nimg", "steps", "seconds", "nans", "_nans_in_a_row"):
+        for name in ("nimg", "steps", "seconds", "nans", "bad_steps"):
             setattr(self, name, numbers[name])
         self.augment.p = numbers["p"]
         self.controller.signs, self.controller.count = numbers["signs"], numbers["count"]

@@ -18,7 +18,7 @@ from stylegan.ui.answers import Answers
 from stylegan.ui.controls import widget
 from stylegan.ui.session import AppContext
 
-TOOLS = (("Directions", "directions"), ("Style mixing", "mixer"), ("Seed sheet", "sheet"), ("Shell & Python", "share"))
+TOOLS = (("Directions", "directions"), ("Style mixing", "mixer"), ("Seed sheet", "sheet"), ("As code", "share"))
 
 
 @dataclass(frozen=True)

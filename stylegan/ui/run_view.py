@@ -81,7 +81,7 @@ def progress(config: dict[str, Any], tick: dict[str, Any], nimg: int) -> tuple[f
     """(share done 0..1, the goal in words) of whichever budget is nearer to its end."""
     goals = []
     if config.get("kimg"):
-        goals.append((nimg / (config["kimg"] * 1000), f"{kimg(nimg)} of {config['kimg']:g} kimg"))
+        goals.append((nimg / (config["kimg"] * 1000), f"{nimg / 1000:.1f} of {config['kimg']:g} kimg"))
     if config.get("minutes"):
         seconds = tick.get("seconds", 0.0)
         goals.append((seconds / (config["minutes"] * 60), f"{duration(seconds)} of {config['minutes']:g} min"))

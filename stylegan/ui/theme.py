@@ -49,11 +49,7 @@ class Atelier(gr.themes.Base):
 
 def launch_options(context: AppContext) -> dict[str, Any]:
     """What `Blocks.launch` needs for our looks and our rules: no share link, no history, files only from the runs."""
-    return {"theme": Atelier(), "css_paths": sorted(STATIC.glob("*.css")), "head": head(), "share": False,
-            "run_history": False, "footer_links": [], "ssr_mode": False, "pwa": False, "max_file_size": MAX_UPLOAD,
-            "favicon_path": STATIC / "favicon.png", "allowed_paths": [str(context.runs_root.resolve())]}
-
-
-def head() -> str:
-    """What stands in the page's head: the session script, before any widget is made."""
-    return f'<meta name="color-scheme" content="light dark"><script>{script("studio")}</script>'
+    return {"theme": Atelier(), "css_paths": sorted(STATIC.glob("*.css")), "head": f"<script>{script('studio')}</script>",
+            "share": False, "run_history": False, "footer_links": [], "ssr_mode": False, "pwa": False,
+            "max_file_size": MAX_UPLOAD, "favicon_path": STATIC / "favicon.png",
+            "allowed_paths": [str(context.runs_root.resolve())]}

@@ -59,11 +59,13 @@ class _Tab:
         with gr.Row(elem_id="train-actions"):
             self.runs = gr.Dropdown([], label="Run", show_label=False, container=False, allow_custom_value=True,
                                     min_width=180, scale=2, elem_id="train-runs")
-            self.more = gr.Number(label="for another", show_label=False, container=False, minimum=0.1, scale=0,
-                                  min_width=90, visible=False, elem_id="train-more", placeholder="kimg")
-            self.resume = gr.Button("Continue", scale=0, min_width=110, visible=False, elem_id="train-continue")
-            self.snapshot = gr.Button("Snapshot now", scale=0, min_width=120, visible=False, elem_id="train-snapshot")
-            self.stop = gr.Button("Stop and save", variant="stop", scale=0, min_width=120, visible=False,
+            self.resume = gr.Button("Continue", size="md", scale=0, min_width=170, visible=False,
+                                    elem_id="train-continue")
+            self.more = gr.Number(10, show_label=False, container=False, minimum=0.1, scale=0, min_width=80,
+                                  visible=False, elem_id="train-more")
+            self.snapshot = gr.Button("Snapshot now", size="md", scale=0, min_width=120, visible=False,
+                                      elem_id="train-snapshot")
+            self.stop = gr.Button("Stop and save", size="md", scale=0, min_width=120, visible=False,
                                   elem_id="train-stop")
         self.view = widget("train-run", [self.picture], {"run": None})
 
@@ -74,48 +76,46 @@ class _Tab:
         gr.Markdown(NO_TRAINING, visible=not allowed, elem_id="train-off")
         with gr.Group(visible=allowed):
             self.source = gr.Radio(sources, value=SAMPLE, label="Pictures", elem_id="train-source")
-            self.sample = gr.Dropdown(samples, value=samples[0] if samples else None, show_label=False, container=False,
-                                      elem_id="train-sample")
+            self.sample = gr.Dropdown(samples, value=samples[0] if samples else None, label="Sample set",
+                                      show_label=False, elem_id="train-sample")
             self.files = gr.File(file_count="multiple", file_types=PICTURE_TYPES, label="A zip, or several pictures",
                                  height=110, visible=False, elem_id="train-files")
             self.folder = gr.Textbox(label="Folder or zip on this machine", visible=False, elem_id="train-folder",
                                      placeholder=str(next(iter(self.context.data_roots), "")))
         self.pictures = widget("train-pictures")
         with gr.Group():
+            self.name = gr.Textbox(label="Name of the run", max_length=64, elem_id="train-name")
             with gr.Row():
-                self.name = gr.Textbox(label="Name of the run", max_length=64, min_width=150, elem_id="train-name")
-                self.resolution = gr.Dropdown(list(RESOLUTIONS), value=64, label="Resolution (px)", min_width=110,
+                self.resolution = gr.Dropdown(list(RESOLUTIONS), value=64, label="Resolution", min_width=90,
                                               elem_id="train-resolution")
-            with gr.Row():
-                self.minutes = self._number("minutes", "Minutes", "no limit", 30)
-                self.kimg = self._number("kimg", "or kimg", "no limit")
+                self.minutes = self._number("minutes", "Minutes", 30)
+                self.kimg = self._number("kimg", "or kimg")
         with gr.Accordion("More settings", open=False, elem_id="train-more-settings"):
             self._make_more()
-        self.start = gr.Button("Start training", variant="primary", elem_id="train-start", visible=allowed)
+        self.start = gr.Button("Start training", variant="primary", size="md", elem_id="train-start", visible=allowed)
         self.problem = widget("train-words")
-        self.shell = gr.Code(language="shell", label="The same from the shell", interactive=False, lines=2, max_lines=6,
-                             wrap_lines=True, elem_id="train-shell")
+        self.shell = widget("train-shell")
 
     def _make_more(self) -> None:
-        """What most people leave alone."""
+        """What most people leave alone; as in the command, 0 means 'choose for me'."""
         with gr.Row():
             self.preset = gr.Dropdown(list(PRESETS), value="auto", label="Preset", min_width=110)
-            self.batch = self._number("batch", "Batch", "chosen for you")
+            self.batch = self._number("batch", "Batch (0: auto)")
         with gr.Row():
-            self.gamma = self._number("gamma", "R1 gamma", "chosen for you")
-            self.ada_target = self._number("ada_target", "ADA target r_t", "off", 0.6, step=0.05)
+            self.gamma = self._number("gamma", "R1 gamma (0: auto)")
+            self.ada_target = self._number("ada_target", "ADA target (0: off)", 0.6, step=0.05)
         with gr.Row():
-            self.seed = self._number("seed", "Seed", "0", 0)
-            self.transfer = gr.Dropdown([], label="Continue from", value="", allow_custom_value=True, min_width=130,
-                                        elem_id="train-transfer")
+            self.seed = self._number("seed", "Seed")
+            self.transfer = gr.Dropdown([("nothing", "")], label="Continue from", value="", allow_custom_value=True,
+                                        min_width=110, elem_id="train-transfer")
         self.mirror = gr.Checkbox(True, label="Also show the pictures mirrored")
         self.conditional = gr.Checkbox(False, label="Use the classes of the pictures")
 
-    def _number(self, name: str, label: str, empty: str, value: float | None = None, step: float = 1) -> gr.Number:
-        """A number field of the config; left empty it says what happens then."""
+    def _number(self, name: str, label: str, value: float = 0, step: float = 1) -> gr.Number:
+        """A number field of the config with its range."""
         about = option_of(TrainConfig, name)
-        return gr.Number(value, label=label, placeholder=empty, minimum=about.low, maximum=about.high, step=step,
-                         min_width=110, elem_id=f"train-{name.replace('_', '-')}")
+        return gr.Number(value, label=label, minimum=about.low, maximum=about.high, step=step, min_width=90,
+                         elem_id=f"train-{name.replace('_', '-')}")
 
     # ---- wiring ------------------------------------------------------------------------------------------------------
 
@@ -156,12 +156,14 @@ class _Tab:
             return gr.skip()
         active, done = bool(run and run.is_active()), bool(run and run.state() == "done")
         may_resume = bool(run) and not active and self.context.allow_training
+        unit, budget = train_form.budget(run) if run else ("kimg", 0.0)
         return {
             self.runs: gr.Dropdown(choices=choices, value=run.name if run else None, visible=bool(choices)),
             self.view: run_view.run_view(run), self.seen: version,
             self.stop: gr.Button(visible=active, interactive=active and run.state() != "stopping"),
-            self.snapshot: gr.Button(visible=active), self.resume: gr.Button(visible=may_resume),
-            self.more: gr.Number(visible=may_resume and done, placeholder=train_form.budget_unit(run) if run else ""),
+            self.snapshot: gr.Button(visible=active),
+            self.resume: gr.Button(f"Continue for {unit}" if done else "Continue", visible=may_resume),
+            self.more: gr.Number(visible=may_resume and done, **({"value": budget} if not seen else {})),
         }
 
     def on_source(self, source: str) -> dict:

@@ -20,7 +20,7 @@ from stylegan.options import options_of
 from stylegan.pixels import encode_jpeg, grid
 from stylegan.training.config import TrainConfig
 from stylegan.training.run import TrainingRun, run_folder
-from stylegan.ui.run_view import active_run
+from stylegan.ui import run_view
 
 SAMPLE, UPLOAD, FOLDER = "Sample set", "Upload", "Folder"
 THUMB_PIXELS, THUMBS, THUMB_COLUMNS = 48, 24, 12
@@ -163,7 +163,7 @@ def start_run(form: Form, runs_root: Path, roots: Sequence[Path], transfer: str 
 
     Raises a StyleGANError with one sentence when something does not fit or another run is training.
     """
-    active = active_run(runs_root)
+    active = run_view.active_run(runs_root)
     if active:
         raise TrainingError(f"{active.name} is training already; stop it first, or wait until it is done.")
     name = (form.name or "").strip() or suggest_name(form, runs_root)
@@ -184,14 +184,16 @@ def continue_run(run: TrainingRun, more: float | None) -> TrainingRun:
     if run.state() == "done":
         if not more or more <= 0:
             raise TrainingError(f"{run.name} has done all that was asked; say for how much longer it shall train.")
-        unit = budget_unit(run)
+        unit, _ = budget(run)
         config = config.replace(**{unit: getattr(config.resolve(), unit) + more})
     return TrainingRun.start(config)
 
 
-def budget_unit(run: TrainingRun) -> str:
-    """Which budget the run is counted by: kimg or minutes."""
-    return "minutes" if run.config().get("minutes") and not run.config().get("kimg") else "kimg"
+def budget(run: TrainingRun) -> tuple[str, float]:
+    """What the run's length is counted in, kimg or minutes, and how much was asked for."""
+    config = run_view.resolved_config(run)
+    unit = "minutes" if config.get("minutes") and not config.get("kimg") else "kimg"
+    return unit, float(config.get(unit, 0.0))
 
 
 def data_of(form: Form, folder: Path) -> str:

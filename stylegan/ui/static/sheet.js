@@ -3,9 +3,9 @@ const {h, button} = studio;
 const root = element.firstElementChild, COUNT = 24, PART = 6, SEEDS = 2 ** 32;
 let first = 0, stamp = 0, drawn = "";
 
-const tiles = h("div", {class: "sg-sheet"});
+const tiles = h("div", {class: "sg-contacts"});
 const field = h("input", {type: "text", inputMode: "numeric", class: "sg-number sg-seed", id: "sheet-first", "aria-label": "First seed of the sheet"});
-const whole = h("input", {type: "checkbox", id: "sheet-edits", onchange: () => redraw()});
+const whole = h("input", {type: "checkbox", class: "sg-box", id: "sheet-edits", onchange: () => redraw()});
 const label = h("label", {}, "with my mix and directions");
 label.htmlFor = "sheet-edits";
 field.addEventListener("change", () => {

@@ -12,7 +12,8 @@ const tags = h("div", {class: "sg-tags", "aria-hidden": "true"}, h("span", {}, "
 const frame = h("div", {class: "sg-frame"}, canvas, before, tags, wipe, compass, h("div", {class: "sg-drop"}, "Drop to restore its state"));
 const timing = h("span", {class: "sg-timing"}, "waiting for the model…");
 const where = h("span", {class: "sg-where"});
-const said = h("div", {class: "sg-said", role: "status", "aria-live": "polite"});
+const said = h("div", {class: "sg-said", role: "status", "aria-live": "polite"},
+  "Drag the picture to walk between seeds. Drop a saved PNG on it to get all of its settings back.");
 
 // --- drawing: latest wins; one request in flight nearby, up to four over a slow line -------------------------------
 const context = canvas.getContext("2d");
@@ -125,8 +126,8 @@ function showWipe() {
 }
 wipe.addEventListener("input", showWipe);
 const pin = button("pin", "Pin this picture, to compare the next ones with it", pinNow, "Compare");
-const unpin = button("close", "Stop comparing", () => { pinned = null; showWipe(); }, "Stop comparing");
-const restore = button("back", "Go back to the pinned state", () => studio.adopt(pinned), "Back to pinned");
+const unpin = button("close", "Stop comparing", () => { pinned = null; showWipe(); }, "", "sg-unpin");
+const restore = button("back", "Go back to the pinned state", () => studio.adopt(pinned), "Go back");
 
 // --- files --------------------------------------------------------------------------------------------------------------
 async function save() {
@@ -147,7 +148,7 @@ const snap = button("snap", "Snap to the nearest whole seed", () => {
   walk({...studio.request, dx: Math.round(dx), dy: Math.round(dy)}, 0, 0, false);
 }, "Snap");
 const undo = button("undo", "Undo", studio.undo), redo = button("redo", "Redo", studio.redo);
-const all = button("reset", "Set every control back to its default", studio.reset, "Reset all");
+const all = button("reset", "Set every control back to its default", studio.reset, "Reset");
 all.id = "reset-all";
 
 element.firstElementChild.append(

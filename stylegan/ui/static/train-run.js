@@ -1,15 +1,18 @@
 // One training run on screen: status, grids with their history, and curves. props.value is what run_view.py made;
 // server.picture brings a grid. Text is only ever set as text.
 const {h, button} = studio;
-const SVG = "http://www.w3.org/2000/svg", KEEP = 200, FRAME_MS = 140;
+const SVG = "http://www.w3.org/2000/svg", KEEP = 200, FRAME_MS = 140, GUTTER = 34;
 const root = element.firstElementChild;
 
 const chip = h("span", {class: "tr-chip"}), name = h("span", {class: "tr-name"}), goal = h("span", {class: "tr-goal"});
 const fill = h("div", {class: "tr-fill"});
 const bar = h("div", {class: "tr-bar", role: "progressbar", "aria-valuemin": 0, "aria-valuemax": 100, "aria-label": "Progress"}, fill);
 const facts = h("dl", {class: "tr-facts"}), said = h("p", {class: "tr-said", role: "status"});
-const fake = h("img", {alt: "Pictures generated from fixed seeds", class: "tr-grid"});
-const real = h("img", {alt: "Training pictures", class: "tr-grid"});
+const fake = h("img", {alt: "", class: "tr-grid", id: "train-fakes"}), real = h("img", {alt: "", class: "tr-grid", id: "train-reals"});
+function put(image, src, words) {   // without a picture there is nothing to describe
+  if (!src) image.removeAttribute("src"); else if (image.src !== src) image.src = src;
+  image.alt = src ? words : "";
+}
 const when = h("b", {});
 const range = h("input", {type: "range", min: 0, max: 0, step: 1, value: 0, id: "train-scrub", "aria-label": "History of the generated grid"});
 const first = h("span", {class: "tr-end"}), last = h("span", {class: "tr-end"});
@@ -44,19 +47,18 @@ async function show(index) {
   at = Math.max(0, Math.min(index, samples.length - 1));
   range.value = at;
   range.style.setProperty("--to", `${samples.length > 1 ? 100 * at / (samples.length - 1) : 100}%`);
-  if (!samples.length) { fake.removeAttribute("src"); when.textContent = ""; return; }
+  if (!samples.length) { put(fake, null); when.textContent = ""; return; }
   const [nimg, words] = samples[at], ticket = ++loading, newest = at === samples.length - 1;
   const src = await picture(`${view.run}/${nimg}/${newest ? view.newest : ""}`, {run: view.run, nimg}).catch(() => null);
   if (ticket !== loading || !src) return;
-  fake.src = src;
+  put(fake, src, "Pictures generated from fixed seeds");
   when.textContent = `at ${words}`;
   element.dataset.nimg = nimg;
   drawCharts();
 }
 async function showReals() {
-  if (!view.reals) { real.removeAttribute("src"); return; }
-  const src = await picture(`${view.run}/reals`, {run: view.run, reals: true}).catch(() => null);
-  if (src && real.src !== src) real.src = src;
+  const run = view.run, src = view.reals ? await picture(`${run}/reals`, {run, reals: true}).catch(() => null) : null;
+  if (run === view.run) put(real, src, "Training pictures");
 }
 function startPlaying() {
   const num = view.samples.length;
@@ -96,14 +98,14 @@ function limits(chart) {
   return [low, high];
 }
 function drawChart(chart, card) {
-  const width = Math.max(card.clientWidth, 120), height = 84, right = width - 1, top = 6, bottom = height - 15;
+  const width = Math.max(card.clientWidth, 120), height = 84, left = GUTTER, right = width - 2, top = 6, bottom = height - 15;
   const [low, high] = limits(chart), lastX = chart.x[chart.x.length - 1] || 1, firstX = chart.x.length > 1 ? chart.x[0] : 0;
-  const px = x => 1 + (right - 1) * (x - firstX) / ((lastX - firstX) || 1);
+  const px = x => left + (right - left) * (x - firstX) / ((lastX - firstX) || 1);
   const py = y => Math.max(top - 3, Math.min(bottom + 3, bottom - (bottom - top) * (y - low) / (high - low)));
   const svg = node("svg", {width, height, viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true"});
-  for (const y of [low, high]) svg.append(node("line", {class: "tr-rule", x1: 0, x2: right, y1: py(y), y2: py(y)}));
+  for (const y of [low, high]) svg.append(node("line", {class: "tr-rule", x1: left, x2: right, y1: py(y), y2: py(y)}));
   for (const mark of chart.marks) if (mark.y >= low && mark.y <= high)
-    svg.append(node("line", {class: `tr-mark tr-${mark.ink}`, x1: 0, x2: right, y1: py(mark.y), y2: py(mark.y)}));
+    svg.append(node("line", {class: `tr-mark tr-${mark.ink}`, x1: left, x2: right, y1: py(mark.y), y2: py(mark.y)}));
   for (const line of chart.lines) {
     let path = "", pen = false;
     line.y.forEach((y, i) => { if (y === null) pen = false; else { path += `${pen ? "L" : "M"}${px(chart.x[i]).toFixed(1)} ${py(y).toFixed(1)}`; pen = true; } });
@@ -112,8 +114,8 @@ function drawChart(chart, card) {
     svg.append(node("circle", {class: `tr-dot tr-${line.ink}`, cx: px(chart.x[i]), cy: py(line.y[i]), r: 2.5}));
   }
   const label = (x, y, text, anchor) => { const t = node("text", {x, y, class: "tr-axis", "text-anchor": anchor}); t.textContent = text; svg.append(t); };
-  label(0, height - 3, shortX(firstX), "start"); label(right, height - 3, shortX(lastX), "end");
-  label(0, top + 9, short(high), "start"); label(0, bottom - 3, short(low), "start");
+  label(left, height - 3, shortX(firstX), "start"); label(right, height - 3, shortX(lastX), "end");
+  label(left - 5, top + 4, short(high), "end"); label(left - 5, bottom + 3, short(low), "end");
   const scrubbed = !follow && view.samples.length ? view.samples[at][0] / 1000 : null, place = hover ?? scrubbed;
   if (place !== null && place >= firstX && place <= lastX)
     svg.append(node("line", {class: "tr-cross", x1: px(place), x2: px(place), y1: top, y2: bottom}));
@@ -124,7 +126,7 @@ function point(event) {
   const card = event.target.closest(".tr-chart"), chart = card && view.charts[[...charts.children].indexOf(card)];
   const box = card?.lastElementChild.getBoundingClientRect(), firstX = chart?.x.length > 1 ? chart.x[0] : 0;
   const wanted = !card || event.type === "pointerleave" || event.clientY < box.top ? null
-    : firstX + (chart.x[chart.x.length - 1] - firstX) * Math.max(0, Math.min(1, (event.clientX - box.left) / box.width));
+    : firstX + (chart.x[chart.x.length - 1] - firstX) * Math.max(0, Math.min(1, (event.clientX - box.left - GUTTER) / (box.width - GUTTER)));
   if (wanted !== hover) { hover = wanted; drawCharts(); }
 }
 for (const kind of ["pointermove", "pointerleave"]) charts.addEventListener(kind, point);
@@ -134,7 +136,7 @@ function legend(chart, place, x) {
   place.replaceChildren(...chart.lines.map(line => {
     const value = line.y[i] ?? (x === null ? line.y.findLast(y => y !== null) : null);
     return h("span", {class: `tr-value tr-${line.ink}`}, chart.lines.length > 1 ? h("i", {}, line.name) : null, value == null ? "–" : short(value));
-  }), ...chart.marks.map(mark => h("span", {class: `tr-value tr-${mark.ink}`}, h("i", {}, mark.name), short(mark.y))));
+  }), ...chart.marks.map(mark => h("span", {class: `tr-value tr-goal-mark tr-${mark.ink}`}, h("i", {}, mark.name), short(mark.y))));
 }
 let due = 0;
 function drawCharts() {

@@ -1,0 +1,96 @@
+"""The app and a browser for the tests that need both: `running_app`, `open_browser`, and pages that tell their errors."""
+
+from __future__ import annotations
+
+import base64
+import os
+import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync")
+PATIENCE = 60_000  # milliseconds; a loaded machine is slow, not broken
+
+
+def missing(what: str) -> None:
+    """Skip, with noise, where the browser is missing; on a CI machine that is a failure."""
+    message = f"{what}: the browser tests did not run; install Chromium and playwright, or set CHROMIUM to its path"
+    if os.environ.get("CI"):
+        pytest.fail(message)
+    warnings.warn(message, stacklevel=2)
+    pytest.skip(message)
+
+
+@contextmanager
+def open_browser() -> Iterator[Any]:
+    """A Chromium without a window."""
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        missing("no playwright")
+    path = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if not path or not Path(path).exists():
+        missing("no Chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+@contextmanager
+def open_page(browser: Any, url: str, width: int = 1280, height: int = 800, ready: str = "#stage [data-shown]",
+              **options: Any) -> Iterator[Any]:
+    """A page of its own on the app; on leaving it, anything that went wrong in its console fails the test."""
+    context = browser.new_context(viewport={"width": width, "height": height}, **options)
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    page.problems = []
+    page.on("pageerror", lambda error: page.problems.append(str(error)))
+    page.on("console", lambda message: page.problems.append(message.text) if message.type == "error" else None)
+    try:
+        page.goto(url)
+        page.wait_for_selector(ready)
+        yield page
+        assert page.problems == []
+    finally:
+        context.close()
+
+
+@contextmanager
+def running_app(checkpoints: Path, runs: Path, **settings: Any) -> Iterator[str]:
+    """The whole app on a free port of this machine, in this process; yields its address."""
+    import app as entry
+
+    for name, value in entry.ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    from stylegan.render import Renderer
+    from stylegan.ui import app, theme
+    from stylegan.ui.session import AppContext
+
+    renderer = Renderer(checkpoints, "cpu", roots=[runs])
+    context = AppContext(renderer, renderer.folder, runs, **settings)
+    demo = app.build(context)
+    _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, **theme.launch_options(context))
+    try:
+        yield url
+    finally:
+        demo.close()
+
+
+def drop(page: Any, selector: str, name: str, data: bytes, kind: str = "image/png") -> None:
+    """Drop a file on an element, as a hand would."""
+    transfer = page.evaluate_handle(
+        """([name, data, kind]) => {
+            const transfer = new DataTransfer(), bytes = Uint8Array.from(atob(data), each => each.charCodeAt(0));
+            transfer.items.add(new File([bytes], name, {type: kind}));
+            return transfer;
+        }""", [name, base64.b64encode(data).decode(), kind])
+    page.dispatch_event(selector, "drop", {"dataTransfer": transfer})

@@ -1,0 +1,61 @@
+"""Devices: what is picked, and that temporary modes end."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from stylegan.device import autocast_dtype, describe_device, eval_mode, full_precision, pick_device
+from stylegan.errors import RequestError
+
+
+def test_devices_by_name():
+    assert pick_device("cpu") == torch.device("cpu")
+    assert pick_device().type == ("cuda" if torch.cuda.is_available() else "cpu")
+    for name in ("warp", "", "cuda:99", "meta"):
+        with pytest.raises(RequestError, match="cannot be used here"):
+            pick_device(name)
+
+
+def test_half_precision_only_where_it_is_faster(monkeypatch):
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    assert autocast_dtype(cpu) == torch.bfloat16 and "bfloat16" in describe_device(cpu)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    assert autocast_dtype(cpu) == torch.float32 and "float32" in describe_device(cpu)
+    monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported")
+    assert autocast_dtype(cpu) == torch.float32
+
+
+def test_evaluation_mode_ends_as_it_began():
+    network = torch.nn.Sequential(torch.nn.Linear(1, 1), torch.nn.Dropout())
+    network[1].eval()
+    with pytest.raises(KeyError), eval_mode(network) as same:
+        assert same is network and not any(part.training for part in network.modules())
+        raise KeyError
+    assert [part.training for part in network.modules()] == [True, True, False]
+
+
+def test_full_precision_lifts_autocast_and_restores_everything():
+    a = torch.randn(64, 64)
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark
+    with torch.autocast("cpu", torch.bfloat16):
+        assert (a @ a).dtype == torch.bfloat16
+        with full_precision():
+            assert (a @ a).dtype == torch.float32 and torch.backends.cudnn.deterministic
+        assert (a @ a).dtype == torch.bfloat16
+    after = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark
+    assert before == after and not torch.backends.cudnn.deterministic
+
+
+@pytest.mark.parametrize(("keep", "tuned"), [("1", False), ("0", sys.platform == "linux")])
+def test_the_allocator_can_be_left_alone(repo, keep, tuned):
+    code = (f"import os; os.environ['STYLEGAN_KEEP_MALLOC'] = '{keep}'; import platform, sys\n"
+            "from stylegan.device import tune_allocator\n"
+            "print(tune_allocator(), 'torch' in sys.modules, platform.libc_ver()[0])")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=repo, check=True)
+    changed, heavy, libc = done.stdout.split() if len(done.stdout.split()) == 3 else (*done.stdout.split(), "")
+    assert heavy == "False" and changed == str(tuned and libc == "glibc")
