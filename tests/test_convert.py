@@ -25,6 +25,7 @@ from stylegan.checkpoint.nvidia_tf import convert_tensorflow
 from stylegan.checkpoint.nvidia_torch import convert_snapshot
 from stylegan.errors import CheckpointError
 from stylegan.networks.config import GeneratorConfig
+from stylegan.pixels import to_pixels
 
 FIXTURES = Path(__file__).parent / "fixtures" / "nvidia"
 BASE = GeneratorConfig(
@@ -85,18 +86,25 @@ def check_pictures(path: Path) -> None:
         if rows in ("psi1", "psi07", "mix", "wplus"):
             image = generator.synthesize(torch.tensor(expected[f"ws_{rows}"]), noise=noise).numpy()
             assert np.abs(image - expected[key]).max() < 1e-4 * (1 + np.abs(expected[key]).max()), key
+    pixels = to_pixels(generator.synthesize(torch.tensor(expected["ws_psi07"]))).astype(int)
+    assert np.abs(pixels - expected["img_u8_const_psi07"]).max() <= 1
+    if "transform" in expected.files:
+        image = generator.synthesize(torch.tensor(expected["ws_psi1"]), transform=expected["transform"]).numpy()
+        wanted = expected["img_const_transform"]
+        assert np.abs(image - wanted).max() < 1e-4 * (1 + np.abs(wanted).max())
 
 
-@pytest.mark.parametrize("name", ["sg2ada_8_tiny", "tf_sg2_32"])
+@pytest.mark.parametrize("name", ["sg2ada_8_tiny", "tf_sg2_32", "sg3r_64", "sg3t_32_cond2"])
 def test_a_fixture_gives_the_published_pictures(name):
     check_pictures(FIXTURES / f"{name}.pkl")
 
 
 def test_the_shared_fixtures_give_the_published_pictures(shared):
-    paths = sorted((shared / "fixtures" / "nvidia").glob("sg2*.pkl"))
-    assert len(paths) >= 4
+    paths = sorted((shared / "fixtures" / "nvidia").glob("*.pkl"))
+    assert len(paths) >= 9
     for path in paths:
-        check_pictures(path)
+        if path.with_name(path.name.split(".")[0] + ".npz").exists():
+            check_pictures(path)
 
 
 @pytest.mark.parametrize("layout", ["ada", "sg3"])
@@ -219,13 +227,14 @@ def test_stylegan1_fixture_is_understood():
 def test_stylegan3_layers_are_read_from_the_file(name):
     with open_pickle(FIXTURES / f"{name}.pkl") as root:
         found = convert_snapshot(root, Copies(1 << 20))
-        names = [layer[0] for layer in found.config.layers]
+        names = [layer.name for layer in found.config.layers]
         assert names == root["G_ema"].child("synthesis").state["layer_names"]
     assert found.config.num_ws == 16 and found.config.conv_clamp == 256
-    assert {layer[9] for layer in found.config.layers[:-1]} == ({1} if "r_" in name else {3})
-    assert any(layer[15] for layer in found.config.layers) == ("r_" in name)
+    assert {layer.kernel for layer in found.config.layers[:-1]} == ({1} if "r_" in name else {3})
+    assert any(layer.radial for layer in found.config.layers) == ("r_" in name)
     for layer in found.config.layers:
-        assert found.tensors[f"synthesis.{layer[0]}.weight"].shape[:2] == (layer[2], layer[1])
+        shape = found.tensors[f"synthesis.{layer.name}.weight"].shape
+        assert shape[:2] == (layer.out_channels, layer.in_channels)
     assert GeneratorConfig.from_json(found.config.to_json()) == found.config
 
 

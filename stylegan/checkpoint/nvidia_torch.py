@@ -16,6 +16,7 @@ from stylegan.checkpoint.foreign import Converted, Copies, number, uniform, unsu
 from stylegan.checkpoint.pickle_records import Array, Module, Tensor, damaged, shown
 from stylegan.errors import CheckpointError
 from stylegan.networks.config import GeneratorConfig
+from stylegan.networks.stylegan3_layers import LayerSpec
 
 SQRT2 = math.sqrt(2)
 _KNOWN_ATTRIBUTES = {
@@ -186,7 +187,7 @@ def _stylegan3(synthesis: Module, modules: dict[str, Module]) -> dict[str, Any]:
         raise unsupported(f"the output scale {scale:.4g}")
     source = synthesis.child("input")
     grid = (_square(source.state.get("size")), number(source.state, "sampling_rate"), number(source.state, "bandwidth"))
-    if grid != (entries[0][3], entries[0][5], entries[0][7]):
+    if grid != (entries[0].in_size, entries[0].in_rate, entries[0].in_cutoff):
         raise unsupported("an input of another size than its first layer")
     return {
         "family": "stylegan3", "resolution": whole(synthesis.state, "img_resolution"), "layers": entries,
@@ -195,8 +196,8 @@ def _stylegan3(synthesis: Module, modules: dict[str, Module]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _layer3(name: str, layer: Module) -> tuple:
-    """One StyleGAN3 layer as the config holds it (the fields of `LayerSpec`, in order)."""
+def _layer3(name: str, layer: Module) -> LayerSpec:
+    """One StyleGAN3 layer as the config holds it."""
     state, buffers = layer.state, layer.entries("_buffers")
     outputs, inputs, kernel, other = _shape(layer, "_parameters", "weight", 4)
     padding = state.get("padding")
@@ -204,12 +205,14 @@ def _layer3(name: str, layer: Module) -> tuple:
     taps = [buffers[key].shape if key in buffers else (1,) for key in ("up_filter", "down_filter")]
     if kernel != other or not proper or not all(1 <= len(shape) <= 2 for shape in taps):
         raise damaged(f"its layer {shown(name, 30)} is not described properly")
-    return (
-        name, inputs, outputs, _square(state.get("in_size")), _square(state.get("out_size")),
-        number(state, "in_sampling_rate"), number(state, "out_sampling_rate"),
-        number(state, "in_cutoff"), number(state, "out_cutoff"),
-        kernel, whole(state, "up_factor"), whole(state, "down_factor"), taps[0][0], taps[1][0], tuple(padding),
-        len(taps[1]) == 2, _fact(state, "is_torgb"), _fact(state, "is_critically_sampled"),
+    return LayerSpec(
+        name=name, in_channels=inputs, out_channels=outputs, kernel=kernel,
+        in_size=_square(state.get("in_size")), out_size=_square(state.get("out_size")),
+        in_rate=number(state, "in_sampling_rate"), out_rate=number(state, "out_sampling_rate"),
+        in_cutoff=number(state, "in_cutoff"), out_cutoff=number(state, "out_cutoff"),
+        up=whole(state, "up_factor"), down=whole(state, "down_factor"), up_taps=taps[0][0], down_taps=taps[1][0],
+        padding=tuple(padding), radial=len(taps[1]) == 2,
+        is_torgb=_fact(state, "is_torgb"), is_critical=_fact(state, "is_critically_sampled"),
     )  # fmt: skip
 
 

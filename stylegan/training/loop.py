@@ -231,7 +231,7 @@ class _Session:
 def _sheet(resolution: int) -> tuple[int, int]:
     """Columns and number of pictures of a sample grid."""
     columns = min(max(SHEET_PIXELS // resolution, 3), 12)
-    return columns, min(columns * max(columns // 2, 2), MOST_SAMPLES)
+    return columns, columns * min(max(columns // 2, 2), MOST_SAMPLES // columns)
 
 
 def _images(generator: Generator, z: torch.Tensor, classes: Any = None) -> Iterator[torch.Tensor]:

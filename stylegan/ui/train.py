@@ -98,18 +98,19 @@ class _Tab:
 
     def _make_more(self) -> None:
         """What most people leave alone; as in the command, 0 means 'choose for me'."""
-        with gr.Row():
-            self.preset = gr.Dropdown(list(PRESETS), value="auto", label="Preset", min_width=110)
-            self.batch = self._number("batch", "Batch (0: auto)")
-        with gr.Row():
-            self.gamma = self._number("gamma", "R1 gamma (0: auto)")
-            self.ada_target = self._number("ada_target", "ADA target (0: off)", 0.6, step=0.05)
-        with gr.Row():
-            self.seed = self._number("seed", "Seed")
-            self.transfer = gr.Dropdown([("nothing", "")], label="Continue from", value="", allow_custom_value=True,
-                                        min_width=110, elem_id="train-transfer")
-        self.mirror = gr.Checkbox(True, label="Also show the pictures mirrored")
-        self.conditional = gr.Checkbox(False, label="Use the classes of the pictures")
+        with gr.Group():
+            with gr.Row():
+                self.preset = gr.Dropdown(list(PRESETS), value="auto", label="Preset", min_width=110)
+                self.batch = self._number("batch", "Batch (0: auto)")
+            with gr.Row():
+                self.gamma = self._number("gamma", "R1 gamma (0: auto)")
+                self.ada_target = self._number("ada_target", "ADA target (0: off)", 0.6, step=0.05)
+            with gr.Row():
+                self.seed = self._number("seed", "Seed")
+                self.transfer = gr.Dropdown([("nothing", "")], label="Continue from", value="", allow_custom_value=True,
+                                            min_width=110, elem_id="train-transfer")
+            self.mirror = gr.Checkbox(True, label="Also show the pictures mirrored")
+            self.conditional = gr.Checkbox(False, label="Use the classes of the pictures")
 
     def _number(self, name: str, label: str, value: float = 0, step: float = 1) -> gr.Number:
         """A number field of the config with its range."""
@@ -219,7 +220,7 @@ class _Tab:
         """The models and runs that training can start from."""
         models = [entry.name for entry in self.context.models.list()]
         runs = [RUN_PREFIX + run.name for run in list_runs(self.context.runs_root) if run.snapshots()]
-        choices = [("nothing, start afresh", ""), *((one, one) for one in models + runs)]
+        choices = [("nothing", ""), *((one, one) for one in models + runs)]
         return {self.transfer: gr.Dropdown(choices=choices)}
 
     def on_open(self, name: str | None, event: gr.EventData) -> dict:

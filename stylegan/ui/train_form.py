@@ -83,8 +83,8 @@ def allowed_path(text: str, roots: Sequence[Path]) -> Path:
     if not text:
         raise DataError("Type the path of a folder or zip of pictures.")
     for root in (Path(root).resolve() for root in roots):
-        path = _resolved(root / Path(text).expanduser())
-        if path is not None and path.is_relative_to(root) and path.exists():
+        path = _resolved(root / text)
+        if path is not None and path.is_relative_to(root):
             return path
     if not roots:
         raise DataError("No folder of this machine is allowed yet; restart with --allow-data DIR, or upload a zip.")
@@ -243,9 +243,9 @@ def _whole(value: float | None, name: str) -> int:
 
 
 def _resolved(path: Path) -> Path | None:
-    """The path with every link followed, None when the system cannot say."""
+    """The path with every link followed, None when nothing is there."""
     try:
-        return path.resolve()
+        return path.resolve(strict=True)
     except (OSError, RuntimeError, ValueError):
         return None
 

@@ -85,7 +85,7 @@ const node = (tag, attributes) => {
   for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
   return made;
 };
-const short = v => v === 0 ? "0" : Math.abs(v) >= 1000 ? `${+(v / 1000).toFixed(1)}k` : String(+v.toPrecision(3));
+const short = v => v === 0 ? "0" : Math.abs(v) >= 1000 ? `${+(v / 1000).toFixed(1)}k` : String(+v.toPrecision(Math.abs(v) < 0.1 ? 2 : 3));
 const shortX = v => v < 1 ? String(Math.round(v * 1000)) : `${+v.toFixed(v < 10 ? 1 : 0)}k`;
 let hover = null;
 
@@ -108,7 +108,7 @@ function drawChart(chart, card) {
     svg.append(node("line", {class: `tr-mark tr-${mark.ink}`, x1: left, x2: right, y1: py(mark.y), y2: py(mark.y)}));
   for (const line of chart.lines) {
     let path = "", pen = false;
-    line.y.forEach((y, i) => { if (y === null) pen = false; else { path += `${pen ? "L" : "M"}${px(chart.x[i]).toFixed(1)} ${py(y).toFixed(1)}`; pen = true; } });
+    line.y.forEach((y, i) => { if (y !== null) { path += `${pen ? "L" : "M"}${px(chart.x[i]).toFixed(1)} ${py(y).toFixed(1)}`; pen = true; } });
     svg.append(node("path", {class: `tr-line tr-${line.ink}`, d: path}));
     const i = line.y.findLastIndex(y => y !== null);
     svg.append(node("circle", {class: `tr-dot tr-${line.ink}`, cx: px(chart.x[i]), cy: py(line.y[i]), r: 2.5}));
