@@ -22,20 +22,43 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line; what others could misuse is off unless asked for when they can reach the page."""
     space = bool(os.environ.get("SPACE_ID"))
     parser = argparse.ArgumentParser(prog="python app.py", description="Explore and train StyleGAN in the browser.")
-    parser.add_argument("--host", default="0.0.0.0" if space else "127.0.0.1", help="address to listen on (%(default)s)")
+    parser.add_argument(
+        "--host", default="0.0.0.0" if space else "127.0.0.1", help="address to listen on (%(default)s)"
+    )
     parser.add_argument("--port", type=int, default=7860, help="port to listen on, 0 for any free one (%(default)s)")
-    parser.add_argument("--checkpoints", type=Path, default=Path("checkpoints"), metavar="DIR",
-                        help="folder of models (%(default)s)")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="folder of training runs (%(default)s)")
+    parser.add_argument(
+        "--checkpoints", type=Path, default=Path("checkpoints"), metavar="DIR", help="folder of models (%(default)s)"
+    )
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs"), metavar="DIR", help="folder of training runs (%(default)s)"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (%(default)s)")
-    parser.add_argument("--training", action=argparse.BooleanOptionalAction, default=None,
-                        help="whether the page may start training (only where no one else can reach it)")
-    parser.add_argument("--uploads", action=argparse.BooleanOptionalAction, default=None,
-                        help="whether models may be uploaded (only where no one else can reach it)")
-    parser.add_argument("--allow-data", type=Path, action="append", default=[], metavar="DIR",
-                        help="a folder that training may read pictures from; may be given again")
-    parser.add_argument("--live", action=argparse.BooleanOptionalAction, default=not os.environ.get("SPACES_ZERO_GPU"),
-                        help="draw while a control is dragged, not only when it is let go")
+    parser.add_argument(
+        "--training",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="whether the page may start training (only where no one else can reach it)",
+    )
+    parser.add_argument(
+        "--uploads",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="whether models may be uploaded (only where no one else can reach it)",
+    )
+    parser.add_argument(
+        "--allow-data",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="a folder that training may read pictures from; may be given again",
+    )
+    parser.add_argument(
+        "--live",
+        action=argparse.BooleanOptionalAction,
+        default=not os.environ.get("SPACES_ZERO_GPU"),
+        help="draw while a control is dragged, not only when it is let go",
+    )
     options = parser.parse_args(argv)
     private = options.host in LOOPBACK
     options.public = not private
@@ -60,13 +83,25 @@ def main(argv: list[str] | None = None) -> int:
     except StyleGANError as error:
         print(error, file=sys.stderr)
         return 2
-    context = AppContext(renderer, renderer.folder, options.runs, tuple(options.allow_data), options.training,
-                         options.uploads, options.live, public=options.public)
+    context = AppContext(
+        renderer,
+        renderer.folder,
+        options.runs,
+        tuple(options.allow_data),
+        options.training,
+        options.uploads,
+        options.live,
+        public=options.public,
+    )
     app.preload(context)
     if options.public:
-        print(f"Note: {options.host} can be reached by others. Training is {_on(options.training)} (--training), uploads "
-              f"are {_on(options.uploads)} (--uploads); there is no password.", file=sys.stderr)
-    app.build(context).launch(server_name=options.host, server_port=options.port or None, **theme.launch_options(context))
+        print(
+            f"Note: others can reach {options.host}. Training is {_on(options.training)} (--training), uploads are "
+            f"{_on(options.uploads)} (--uploads); there is no password.",
+            file=sys.stderr,
+        )
+    demo, port = app.build(context), options.port or None
+    demo.launch(server_name=options.host, server_port=port, **theme.launch_options(context))
     return 0
 
 

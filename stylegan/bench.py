@@ -47,7 +47,7 @@ class RenderRow:
 
 @dataclass(frozen=True)
 class TrainRow:
-    """One resolution: images a second over whole steps, ms of a step with and without R1, and the share of the floor."""
+    """One resolution: images a second, ms of a step with and without R1, and the share of the floor."""
 
     name: str
     images_per_second: float
@@ -83,7 +83,7 @@ def convolution_rate(rounds: int = 5) -> float:
 
 
 def bench_render(resolutions: tuple[int, ...] = (64, 256), rounds: int = 7) -> list[RenderRow]:
-    """Time one picture of StyleGAN2 (channel_base 16384, random weights) at each resolution; batch 1, constant noise."""
+    """Time one picture of StyleGAN2 (channel_base 16384, random weights) at each resolution, alone."""
     rate, rows = convolution_rate(), []
     for resolution in resolutions:
         generator = build_generator(GeneratorConfig(resolution=resolution)).eval().requires_grad_(False)
@@ -100,7 +100,8 @@ def _render_row(name: str, generator: Generator, rate: float, rounds: int) -> Re
     with torch.inference_mode():
         image, reference = generator.synthesize(ws), textbook_synthesis(generator.synthesis, ws)
         seconds = interleave(
-            {"textbook": lambda: textbook_synthesis(generator.synthesis, ws), "ours": lambda: generator.synthesize(ws)}, rounds
+            {"textbook": lambda: textbook_synthesis(generator.synthesis, ws), "ours": lambda: generator.synthesize(ws)},
+            rounds,
         )
         pixels = to_pixels(image.clamp(-1, 1))[0]
         encoding = interleave({"jpeg": lambda: encode_jpeg(pixels), "png": lambda: encode_png(pixels)}, rounds)
@@ -111,7 +112,7 @@ def _render_row(name: str, generator: Generator, rate: float, rounds: int) -> Re
 
 
 def textbook_synthesis(synthesis: Synthesis, ws: torch.Tensor) -> torch.Tensor:
-    """The same pictures as papers and tutorials compute them: grouped convolutions with modulated weights, NCHW, float32.
+    """The same pictures as tutorials compute them: grouped convolutions with modulated weights, NCHW, float32.
 
     It reads a skip network's own tensors. ws [N, L, D] -> image [N, C, R, R], constant noise.
     """

@@ -1,4 +1,4 @@
-"""The app and a browser for the tests that need both: `running_app`, `open_browser`, and pages that tell their errors."""
+"""The app and a browser for the tests that need both: `running_app`, `open_browser`, `open_page`, `drop`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,15 @@ from typing import Any
 
 import pytest
 
-FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync")
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
 PATIENCE = 60_000  # milliseconds; a loaded machine is slow, not broken
 
 
@@ -34,7 +41,8 @@ def open_browser() -> Iterator[Any]:
         from playwright.sync_api import sync_playwright
     except ImportError:
         missing("no playwright")
-    path = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    found = (shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome"))
+    path = os.environ.get("CHROMIUM") or next(filter(None, found), None)
     if not path or not Path(path).exists():
         missing("no Chromium")
     with sync_playwright() as playwright:
@@ -46,8 +54,9 @@ def open_browser() -> Iterator[Any]:
 
 
 @contextmanager
-def open_page(browser: Any, url: str, width: int = 1280, height: int = 800, ready: str = "#stage [data-shown]",
-              **options: Any) -> Iterator[Any]:
+def open_page(
+    browser: Any, url: str, width: int = 1280, height: int = 800, ready: str = "#stage [data-shown]", **options: Any
+) -> Iterator[Any]:
     """A page of its own on the app; on leaving it, anything that went wrong in its console fails the test."""
     context = browser.new_context(viewport={"width": width, "height": height}, **options)
     page = context.new_page()
@@ -92,5 +101,7 @@ def drop(page: Any, selector: str, name: str, data: bytes, kind: str = "image/pn
             const transfer = new DataTransfer(), bytes = Uint8Array.from(atob(data), each => each.charCodeAt(0));
             transfer.items.add(new File([bytes], name, {type: kind}));
             return transfer;
-        }""", [name, base64.b64encode(data).decode(), kind])
+        }""",
+        [name, base64.b64encode(data).decode(), kind],
+    )
     page.dispatch_event(selector, "drop", {"dataTransfer": transfer})

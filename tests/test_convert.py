@@ -18,6 +18,7 @@ import torch
 from conftest import make_tiny
 
 from stylegan.checkpoint.convert import convert_file
+from stylegan.checkpoint.discriminators import convert_discriminator
 from stylegan.checkpoint.file import build, load_generator, model_hash, read_checkpoint, save_checkpoint
 from stylegan.checkpoint.foreign import Copies
 from stylegan.checkpoint.nvidia_pickle import open_pickle
@@ -25,6 +26,7 @@ from stylegan.checkpoint.nvidia_tf import convert_tensorflow
 from stylegan.checkpoint.nvidia_torch import convert_snapshot
 from stylegan.errors import CheckpointError
 from stylegan.networks.config import GeneratorConfig
+from stylegan.networks.discriminator import Discriminator
 from stylegan.pixels import to_pixels
 
 FIXTURES = Path(__file__).parent / "fixtures" / "nvidia"
@@ -105,6 +107,37 @@ def test_the_shared_fixtures_give_the_published_pictures(shared):
     for path in paths:
         if path.with_name(path.name.split(".")[0] + ".npz").exists():
             check_pictures(path)
+
+
+@pytest.mark.parametrize("name", ["sg2ada_8_tiny", "tf_sg2_32", "sg3t_32_cond2"])
+def test_the_discriminator_of_a_fixture_has_its_bits_and_judges(name):
+    config, tensors = convert_discriminator(FIXTURES / f"{name}.pkl")
+    digests = json.loads(str(np.load(FIXTURES / f"{name}.npz", allow_pickle=False)["state_json"]))["D"]
+    assert tensors.keys() == {key for key in digests if not key.endswith("resample_filter")}
+    for key, tensor in tensors.items():
+        assert hashlib.sha256(tensor.numpy().tobytes()).hexdigest() == digests[key][2], key
+    judge = Discriminator(config)
+    judge.load_state_dict(tensors)
+    label = torch.eye(config.num_classes) if config.num_classes else None
+    assert judge(torch.zeros(2, 3, config.resolution, config.resolution), label).shape == (2, 1)
+
+
+def test_both_training_states_of_a_tensorflow_fixture_have_their_bits():
+    digests = json.loads(str(np.load(FIXTURES / "tf_sg2_32.npz", allow_pickle=False)["state_json"]))
+    with open_pickle(FIXTURES / "tf_sg2_32.pkl") as root:
+        for network, key in ((root[0], "G"), (root[2], "G_ema")):
+            found = convert_tensorflow(network, Copies(1 << 20)).tensors
+            for name, values in found.items():
+                assert hashlib.sha256(values.tobytes()).hexdigest() == digests[key][name][2], name
+            assert {name for name in digests[key] if name not in found} == {
+                name for name in digests[key] if name.endswith("resample_filter")
+            }
+
+
+def test_a_file_without_a_discriminator_says_so(tmp_path):
+    path = write(tmp_path / "x.pkl", writers.dump(writers.snapshot(make_tiny(BASE))))
+    with pytest.raises(CheckpointError, match="no discriminator"):
+        convert_discriminator(path)
 
 
 @pytest.mark.parametrize("layout", ["ada", "sg3"])

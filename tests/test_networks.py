@@ -124,7 +124,15 @@ def test_bfloat16_stays_close():
 def test_config_round_trip_and_refusals():
     config = GeneratorConfig(**SMALL, channels=(8, 8, 4))
     assert GeneratorConfig.from_json(config.to_json()) == config
-    for text in ("[]", "{", '{"family": "biggan"}', '{"resolution": 48}', '{"what": 1}', '{"z_dim": "8"}', '{"channels": [1]}'):
+    for text in (
+        "[]",
+        "{",
+        '{"family": "biggan"}',
+        '{"resolution": 48}',
+        '{"what": 1}',
+        '{"z_dim": "8"}',
+        '{"channels": [1]}',
+    ):
         with pytest.raises(CheckpointError):
             GeneratorConfig.from_json(text)
 

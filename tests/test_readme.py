@@ -51,7 +51,9 @@ def test_the_two_set_up_commands_name_files_that_exist(repo, readme):
 def test_the_python_snippet_runs(repo, readme):
     (snippet,) = re.findall(r"```python\n(.*?)```", readme, re.S)
     check = "\nimport json; print(json.dumps([list(image.shape), list(result.pixels.shape)]))"
-    result = subprocess.run([sys.executable, "-c", snippet + check], cwd=repo, capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", snippet + check], cwd=repo, capture_output=True, text=True, check=True
+    )
     shape, pixels = json.loads(result.stdout)
     assert shape == [1, 3, 64, 64] and pixels == [64, 64, 3]
 

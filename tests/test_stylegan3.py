@@ -93,7 +93,7 @@ CASES = [  # up, down, padding, taps of the up filter (0: none), shape of the do
 
 @pytest.mark.parametrize(("up", "down", "padding", "up_taps", "down_shape", "clamp"), CASES)
 def test_filtered_lrelu_is_its_definition_and_differentiable_twice(up, down, padding, up_taps, down_shape, clamp):
-    x, bias = _random(1, 2, 7, 6), _random(2, seed=1)
+    x, bias = _random(1, 2, 9, 8), _random(2, seed=1)
     up_filter = _random(up_taps, seed=2).detach() if up_taps else None
     down_filter = _random(*down_shape, seed=3).detach() if down_shape else None
     settings = {"up": up, "down": down, "padding": padding, "gain": 1.3, "slope": 0.2, "clamp": clamp}
@@ -108,7 +108,7 @@ def test_filtered_lrelu_is_its_definition_and_differentiable_twice(up, down, pad
             assert torch.equal(laid, given)
         filtered_lrelu(laid, None, up_filter, down_filter, **settings)
         assert torch.equal(laid, given)
-    small = (_random(1, 1, 5, 4), _random(1, seed=1))
+    small = (_random(1, 1, 8, 7), _random(1, seed=1))
     if up_taps <= 8:
         run = lambda x, bias: filtered_lrelu(x, bias, up_filter, down_filter, **settings)  # noqa: E731
         assert torch.autograd.gradcheck(run, small)
@@ -117,21 +117,15 @@ def test_filtered_lrelu_is_its_definition_and_differentiable_twice(up, down, pad
 
 def test_filtered_lrelu_makes_less_alias_than_leaky_relu():
     places = torch.arange(64, dtype=torch.float64) + 0.5
-    wave = torch.sin(2 * math.pi * places * 20 / 64).expand(1, 1, 64, 64)  # below Nyquist, but its overtones are not
     taps = low_pass(12, 24.0, 8.0, 128.0).double()
-    shifted = torch.sin(2 * math.pi * (places + 0.5) * 20 / 64).expand(1, 1, 64, 64)
-
-    def energy(picture):
-        """How much the spectrum's size changes when the wave moves by half a pixel; alias does not move along."""
-        return picture[0, 0, 32, 16:48].mean()
-
-    plain = [F.leaky_relu(picture, 0.2) for picture in (wave, shifted)]
-    filtered = [filtered_lrelu(picture, None, taps, taps, up=2, down=2, padding=(11, 11), gain=1.0)
-                for picture in (wave, shifted)]
-    spectra = [[torch.fft.rfft(picture[0, 0, 30, 8:40]).abs() for picture in pair] for pair in (plain, filtered)]
-    loss_plain, loss_filtered = ((first - second).abs().max() for first, second in spectra)
-    assert loss_filtered < 0.2 * loss_plain
-    assert abs(energy(filtered[0]) - energy(plain[0])) < 0.1
+    changes = {"plain": [], "filtered": []}
+    for shift in (0, 0.5):  # below Nyquist, but the overtones that bending makes are not
+        wave = torch.sin(2 * math.pi * (places + shift) * 20 / 64).expand(1, 1, 64, 64)
+        bent = filtered_lrelu(wave, None, taps, taps, up=2, down=2, padding=(11, 11), gain=1.0)
+        for name, picture in (("plain", F.leaky_relu(wave, 0.2)), ("filtered", bent)):
+            changes[name].append(torch.fft.rfft(picture[0, 0, 30, 8:40]).abs())
+    plain, filtered = ((first - second).abs().max() for first, second in changes.values())
+    assert filtered < 0.2 * plain  # a shift changes a spectrum's phases; its sizes only where there is alias
 
 
 def test_designed_layers_are_the_published_plan():
@@ -185,7 +179,8 @@ def _slow_input(layer: FourierInput, w, matrix) -> np.ndarray:
             fade = 1 - (moved - layer.bandwidth) / (layer.rate / 2 - layer.bandwidth)
             for i in range(layer.size):
                 for j in range(layer.size):
-                    place = whole @ [(j + 0.5 - layer.size / 2) / layer.rate, (i + 0.5 - layer.size / 2) / layer.rate, 1]
+                    x, y = ((k + 0.5 - layer.size / 2) / layer.rate for k in (j, i))
+                    place = whole @ [x, y, 1]
                     wave = math.sin(2 * math.pi * (place[:2] @ frequency + phase))
                     waves[i, j, c] = wave * min(max(fade, 0), 1)
         pictures.append(waves @ tensors["weight"].T / math.sqrt(len(tensors["weight"])))
@@ -258,12 +253,13 @@ def test_the_picture_moves_with_its_input(radial):
     generator = _generator(_config(radial, resolution=32))
     ws = generator.map(torch.randn(1, 8, generator=torch.Generator().manual_seed(1)))
     still = generator.synthesize(ws)
+    contrast = still.var(dim=(2, 3)).mean()
     moved = generator.synthesize(ws, transform=Transform(translate_x=6 / 32, translate_y=-3 / 32))
-    error = (moved[:, :, 5:24, 11:27] - still[:, :, 8:27, 5:21]).square().mean() / still.var()
+    error = (moved[:, :, 5:24, 11:27] - still[:, :, 8:27, 5:21]).square().mean() / contrast
     assert error < 1e-3  # 30 dB; a picture that ignored the shift, or went the other way, has an error near 1
     quarter = generator.synthesize(ws, transform=Transform(rotate=90))
-    error = (quarter - torch.rot90(still, 1, (2, 3)))[:, :, 4:-4, 4:-4].square().mean() / still.var()
-    assert (error < 1e-3) == radial  # only config R follows a turn (table 1)
+    error = (quarter - torch.rot90(still, 1, (2, 3)))[:, :, 4:-4, 4:-4].square().mean() / contrast
+    assert error < 1e-3 if radial else error > 0.1  # only config R follows a turn (table 1)
 
 
 def test_other_families_refuse_a_transform(tiny_generator):
@@ -363,5 +359,6 @@ def test_published_files_have_the_layers_and_filters_of_the_paper(shared, name):
         if ours.up > 1:
             up = low_pass(ours.up_taps, ours.in_cutoff, ours.in_half_width, ours.tmp_rate)
             down = low_pass(ours.down_taps, ours.out_cutoff, ours.out_half_width, ours.tmp_rate, ours.radial)
-            torch.testing.assert_close(up, checkpoint.tensors[f"synthesis.{ours.name}.up_filter"], atol=1e-6, rtol=0)
-            torch.testing.assert_close(down, checkpoint.tensors[f"synthesis.{ours.name}.down_filter"], atol=1e-6, rtol=0)
+            for key, ours_filter in (("up_filter", up), ("down_filter", down)):
+                stored = checkpoint.tensors[f"synthesis.{ours.name}.{key}"]
+                torch.testing.assert_close(ours_filter, stored, atol=1e-6, rtol=0)

@@ -108,7 +108,8 @@ def test_the_report_counts_what_was_accepted_and_names_what_was_skipped(tmp_path
     view = train_form.pictures_view(train_form.look_at([archive, tmp_path / "d.png", tmp_path / "e.png"]), 32)
     assert view["accepted"] == 4 and view["num_skipped"] == 2
     assert {name for name, _ in view["skipped"]} == {"broken.png", "e.png"} and all(why for _, why in view["skipped"])
-    assert "3 are smaller than 32 px" in " ".join(view["notes"]) and view["sheet"].startswith("data:image/jpeg;base64,")
+    assert "Smaller than 32 px, so that they will look soft: 3." in " ".join(view["notes"])
+    assert (view["columns"], view["rows"]) == (4, 1) and view["sheet"].startswith("data:image/jpeg;base64,")
 
 
 def test_a_file_that_changes_is_looked_at_again(tmp_path):
@@ -260,7 +261,8 @@ def choose(page, selector: str, option: str) -> None:
 
 
 def wait_for(page, script: str) -> None:
-    page.wait_for_function(f"(() => {{ const run = document.querySelector('#train-run [data-run]'); return {script}; }})()")
+    """Wait until what `script` says of the dataset `run` of the shown run is true."""
+    page.wait_for_function(f"(run => {script})(document.querySelector('#train-run [data-run]').dataset)")
 
 
 def test_a_run_is_started_watched_from_two_pages_stopped_and_opened(studio):
@@ -272,28 +274,28 @@ def test_a_run_is_started_watched_from_two_pages_stopped_and_opened(studio):
         page.get_by_text("96 pictures").wait_for()
         choose(page, "#train-resolution", "16")
         page.fill("#train-minutes input", "20")
-        page.fill("#train-name input", "journey")
-        page.wait_for_function("document.querySelector('#train-command').textContent.includes('runs/journey')")
-        page.click("#train-start button, button#train-start")
+        page.fill("#train-name :is(input, textarea)", "journey")
+        page.locator("#train-command", has_text="runs/journey").wait_for()
+        page.click("#train-start")
         for each in (page, second):
-            wait_for(each, "run.dataset.run === 'journey' && run.dataset.nimg !== undefined")
+            wait_for(each, "run.run === 'journey' && run.nimg !== undefined")
         first = page.get_attribute("#train-fakes", "src")
-        wait_for(page, "run.dataset.state === 'running' && Number(run.dataset.nimg) > 0")
+        wait_for(page, "run.state === 'running' && Number(run.nimg) > 0")
         assert first.startswith("data:image/jpeg") and page.get_attribute("#train-fakes", "src") != first
         page.locator("#train-scrub").fill("0")
-        wait_for(page, "run.dataset.nimg === '0'")
+        wait_for(page, "run.nimg === '0'")
         assert page.get_attribute("#train-fakes", "src") == first
         page.reload()
         go_to_train(page)
-        wait_for(page, "run.dataset.run === 'journey' && Number(run.dataset.nimg) > 0")
+        wait_for(page, "run.run === 'journey' && Number(run.nimg) > 0")
         page.wait_for_selector("#curve-logits svg path")
         second.click("#train-stop")
         for each in (page, second):
-            wait_for(each, "run.dataset.state === 'stopped'")
+            wait_for(each, "run.state === 'stopped'")
         page.click("#train-open")
         page.wait_for_selector("#stage [data-shown]")
         path = TrainingRun(runs / "journey").snapshots()[-1][1]
-        page.wait_for_function(f"document.querySelector('#stage [data-hash]').dataset.hash.startsWith('{model_hash(path)[:12]}')")
+        page.wait_for_selector(f"#stage [data-hash^='{model_hash(path)[:12]}']")
 
 
 def test_a_run_from_the_shell_appears_by_itself_and_a_crash_says_why(studio):
@@ -304,10 +306,10 @@ def test_a_run_from_the_shell_appears_by_itself_and_a_crash_says_why(studio):
         choose_run = page.locator("#train-runs input")
         choose_run.click()
         page.get_by_role("option", name="from-the-shell · training").click()
-        wait_for(page, "run.dataset.run === 'from-the-shell' && run.dataset.nimg === '1000'")
+        wait_for(page, "run.run === 'from-the-shell' && run.nimg === '1000'")
         run.finish("error", 1000, "The <b>pictures</b> are gone.")
         page.get_by_text("The <b>pictures</b> are gone.").wait_for()
-        wait_for(page, "run.dataset.state === 'failed'")
+        wait_for(page, "run.state === 'failed'")
 
 
 def test_pictures_that_cannot_be_used_are_told_in_one_sentence_and_nothing_starts(studio, tmp_path):
@@ -324,13 +326,14 @@ def test_pictures_that_cannot_be_used_are_told_in_one_sentence_and_nothing_start
         page.click("#train-start")
         page.locator("#train-words").get_by_text("cat.png").wait_for()
         page.get_by_text("Folder", exact=True).click()
-        page.fill("#train-folder input, #train-folder textarea", str(tmp_path))
+        page.fill("#train-folder :is(input, textarea)", str(tmp_path))
         page.keyboard.press("Enter")
         page.locator("#train-pictures").get_by_text("--allow-data").wait_for()
         make_zip(data / "mixed.zip", {"a.png": png(), "bad <i>name.png": b"no"})
-        page.fill("#train-folder input, #train-folder textarea", "mixed.zip")
+        page.fill("#train-folder :is(input, textarea)", "mixed.zip")
         page.keyboard.press("Enter")
-        page.get_by_text("1 skipped").click()
+        page.keyboard.press("Tab")
+        page.locator("summary", has_text="1 skipped").click()
         page.get_by_text("bad <i>name.png").wait_for()
     assert before == (sorted(path.name for path in runs.iterdir()) if runs.exists() else [])
 
@@ -340,5 +343,5 @@ def test_where_training_is_off_the_tab_says_why_and_offers_the_command(tiny_fold
     with running_app(tiny_folder, tmp_path / "runs", allow_training=False) as url, open_page(browser, url) as page:
         go_to_train(page)
         page.get_by_text("Training cannot be started from this page").wait_for()
-        page.wait_for_function("document.querySelector('#train-command').textContent.startsWith('python -m stylegan train')")
+        page.locator("#train-command", has_text="python -m stylegan train").wait_for()
         assert page.locator("#train-start").count() == 0

@@ -47,7 +47,9 @@ def _config(out: Path | str = "unused", **changes) -> TrainConfig:
 
 def _numbers(trainer: Trainer) -> torch.Tensor:
     """Every number of every network of a trainer, in one row."""
-    return torch.cat([v.detach().double().flatten() for n in trainer._networks().values() for v in n.state_dict().values()])
+    return torch.cat(
+        [v.detach().double().flatten() for n in trainer._networks().values() for v in n.state_dict().values()]
+    )
 
 
 # ---- parts -----------------------------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -34,13 +36,18 @@ def model_card(name: str, checkpoint: Checkpoint, half: bool = False) -> str:
     rows: dict[str, Any] = architecture(checkpoint) | {
         "Stored as": "float16 (computed in float32)" if half else "float32",
         "Origin": provenance.get("origin", "a file of this program"),
-        "Source file": f"`{provenance.get('source', 'unknown')}`",
-        "Source SHA-256": f"`{provenance.get('sha256', 'unknown')}`",
+        "Source file": provenance.get("source", "unknown"),
+        "Source SHA-256": provenance.get("sha256", "unknown"),
     }
     if "url" in provenance:
-        rows["Address"] = f"<{provenance['url']}>"
+        rows["Address"] = provenance["url"]
     rows["Licence"] = provenance.get("licence", UNKNOWN_LICENCE)
-    table = [f"| {label} | {text} |" for label, text in rows.items()]
-    notes = [f"* {note}" for note in provenance.get("notes", [])]
-    parts = [f"# {name}", "", "Imported without running anything that the file contains.", "", "| | |", "|---|---|", *table]
-    return "\n".join([*parts, *(["", *notes] if notes else []), ""])
+    lines = [f"# {name}", "", "Imported without running anything that the file contains.", "", "| | |", "|---|---|"]
+    lines += [f"| {label} | {_literal(text)} |" for label, text in rows.items()]
+    notes = [f"* {_literal(note)}" for note in provenance.get("notes", [])]
+    return "\n".join([*lines, *(["", *notes] if notes else []), ""])
+
+
+def _literal(text: Any) -> str:
+    """Text on one line that Markdown and HTML take as it is."""
+    return re.sub(r"([\\`*_|\[\]#~])", r"\\\1", html.escape(" ".join(str(text).split()), quote=False))

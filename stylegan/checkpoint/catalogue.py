@@ -16,6 +16,7 @@ NVIDIA_LICENCE = (
     "terms at github.com/NVlabs/{repository} (LICENSE)"
 )
 UNKNOWN_LICENCE = "not known here: read the terms on the page that offers the file before you go on"
+HUB_FILE = re.compile(r"([\w-][\w.-]{0,95}/[\w-][\w.-]{0,95})/((?:[\w-][\w.-]*/)*[\w-][\w.-]*\.\w{2,12})", re.ASCII)
 HUB = "https://huggingface.co/{repository}/resolve/main/{file}"
 
 
@@ -80,10 +81,10 @@ def find_published(text: str) -> Published | None:
         if not text.lower().startswith("https://"):
             raise DownloadError("Only https addresses are fetched; use one that begins with https://.")
         return Published(_stem(text.split("?")[0].split("#")[0]), text, UNKNOWN_LICENCE)
-    match = re.fullmatch(r"([\w-][\w.-]{0,95}/[\w-][\w.-]{0,95})/((?:[\w-][\w. -]*/)*[\w-][\w. -]*\.\w{2,12})", text, re.A)
+    match = HUB_FILE.fullmatch(text) if len(text) < 500 else None
     if not match:
         return None
-    address = HUB.format(repository=match[1], file=match[2].replace(" ", "%20"))
+    address = HUB.format(repository=match[1], file=match[2])
     return Published(_stem(match[2]), address, f"{UNKNOWN_LICENCE} (huggingface.co/{match[1]})")
 
 

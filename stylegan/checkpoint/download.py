@@ -296,7 +296,7 @@ def _check_answer(answer: http.client.HTTPResponse, host: str, resumes: bool) ->
     if status in (404, 410):
         raise DownloadError(f"{host} has no file at that address ({status}); check it.")
     if status in (401, 403):
-        raise DownloadError(f"{host} wants a login ({status}); fetch the file in a browser and import it from the disk.")
+        raise DownloadError(f"{host} wants a login ({status}); fetch it in a browser and import the file.")
     if status not in (200, 206) and not (status == 416 and resumes):
         raise DownloadError(f"{host} answered with status {status}; try again later.")
     if (answer.getheader("Content-Encoding") or "identity").lower() != "identity":

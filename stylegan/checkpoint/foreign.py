@@ -49,6 +49,11 @@ class Copies:
         return numbers
 
 
+def dictionary(value: Any) -> dict:
+    """A dictionary, empty when the value is something else."""
+    return value if isinstance(value, dict) else {}
+
+
 def whole(values: dict, name: str, default: int | None = None) -> int:
     """A whole number among a file's settings."""
     value = values.get(name, default)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from stylegan.checkpoint.foreign import Converted, Copies, number, unsupported, whole, widths_of
+from stylegan.checkpoint.foreign import Converted, Copies, dictionary, number, unsupported, whole, widths_of
 from stylegan.checkpoint.pickle_records import Network, damaged, shown
 from stylegan.errors import CheckpointError
 from stylegan.networks.config import GeneratorConfig
@@ -32,13 +32,13 @@ _EXPECTED = {
 }  # fmt: skip
 
 
-class _Variables:
+class Variables:
     """A network's variables by name; each is taken once, so that what remains unused can be told."""
 
     def __init__(self, network: Network, copies: Copies) -> None:
         self.copies = copies
         self.records: dict[str, Any] = {}
-        parts = _dictionary(network.state.get("components"))
+        parts = dictionary(network.state.get("components"))
         for prefix, part in [("", network), *((f"{name}/", part) for name, part in parts.items())]:
             variables = part.state.get("variables") if isinstance(part, Network) else None
             if not isinstance(variables, list) or len(variables) > MAX_VARIABLES:
@@ -82,7 +82,7 @@ def convert_tensorflow(root: Any, copies: Copies) -> Converted:
     network = root[-1] if isinstance(root, tuple | list) and root else root
     if not isinstance(network, Network):
         raise CheckpointError("The pickle holds no StyleGAN network; use a file with G, D and Gs, or G_ema.")
-    variables = _Variables(network, copies)
+    variables = Variables(network, copies)
     settings = _settings(network)
     names = variables.records
     if "synthesis/4x4/Const/const" not in names:
@@ -96,27 +96,22 @@ def convert_tensorflow(root: Any, copies: Copies) -> Converted:
     return _stylegan2(settings, variables)
 
 
-def _dictionary(value: Any) -> dict:
-    """A dictionary, empty when the value is something else."""
-    return value if isinstance(value, dict) else {}
-
-
 def _settings(network: Network) -> dict[str, Any]:
     """The arguments that the network was built with; one that would change the picture unseen is refused by name."""
     settings: dict[str, Any] = {}
-    for part in [network, *_dictionary(network.state.get("components")).values()]:
+    for part in [network, *dictionary(network.state.get("components")).values()]:
         if isinstance(part, Network):
-            settings |= _dictionary(part.state.get("static_kwargs"))
+            settings |= dictionary(part.state.get("static_kwargs"))
     for name, value in settings.items():
         if name in _EXPECTED:
             if value is not None and (type(value) not in (bool, str, list) or value != _EXPECTED[name]):
                 raise unsupported(f"the setting {name} = {shown(value, 20)}")
-        elif name not in _INDIFFERENT:
+        elif name not in _INDIFFERENT and value is not None and value is not False:
             raise unsupported(f"the setting {shown(name, 30)}", "it comes from a fork; use a file of the original code")
     return settings
 
 
-def _resolutions(variables: _Variables, settings: dict[str, Any]) -> list[int]:
+def _resolutions(variables: Variables, settings: dict[str, Any]) -> list[int]:
     """The resolutions that have layers, 4 pixels and up, which must end at the one that the settings name."""
     found = [4]
     while f"synthesis/{found[-1] * 2}x{found[-1] * 2}/Conv1/weight" in variables:
@@ -126,7 +121,7 @@ def _resolutions(variables: _Variables, settings: dict[str, Any]) -> list[int]:
     return found
 
 
-def _mapping(settings: dict[str, Any], variables: _Variables, bias_scale: float) -> tuple[dict, dict[str, np.ndarray]]:
+def _mapping(settings: dict[str, Any], variables: Variables, bias_scale: float) -> tuple[dict, dict[str, np.ndarray]]:
     """Config fields and tensors of the mapping network; `bias_scale` turns the file's biases into ours."""
     tensors, count = {}, 0
     while f"mapping/Dense{count}/weight" in variables:
@@ -176,7 +171,7 @@ def _filter(settings: dict[str, Any]) -> tuple[float, ...]:
     return tuple(float(tap) for tap in taps)
 
 
-def _stylegan2(settings: dict[str, Any], variables: _Variables) -> Converted:
+def _stylegan2(settings: dict[str, Any], variables: Variables) -> Converted:
     """StyleGAN2 and StyleGAN2-ADA (arXiv 1912.04958, 2006.06676)."""
     use_noise = settings.get("use_noise", True) is not False
     architecture = settings.get("architecture") or "skip"
@@ -214,7 +209,7 @@ def _stylegan2(settings: dict[str, Any], variables: _Variables) -> Converted:
     )
 
 
-def _const(variables: _Variables) -> np.ndarray:
+def _const(variables: Variables) -> np.ndarray:
     """The learned constant as [C, 4, 4]."""
     values = variables.take("synthesis/4x4/Const/const", 4)
     if values.shape[0] != 1 or values.shape[2:] != (4, 4):
@@ -222,7 +217,7 @@ def _const(variables: _Variables) -> np.ndarray:
     return np.ascontiguousarray(values[0])
 
 
-def _styled(variables: _Variables, ours: str, theirs: str, flip: bool = False) -> dict[str, np.ndarray]:
+def _styled(variables: Variables, ours: str, theirs: str, flip: bool = False) -> dict[str, np.ndarray]:
     """A modulated convolution: weight, bias, and the affine map whose bias takes up the 1."""
     return {
         f"{ours}.weight": variables.conv(f"{theirs}/weight", flip),
@@ -232,7 +227,7 @@ def _styled(variables: _Variables, ours: str, theirs: str, flip: bool = False) -
     }
 
 
-def _stylegan1(settings: dict[str, Any], variables: _Variables) -> Converted:
+def _stylegan1(settings: dict[str, Any], variables: Variables) -> Converted:
     """StyleGAN1 grown to its full resolution (arXiv 1812.04948)."""
     for name in ("lod", "synthesis/lod"):
         if name in variables and variables.take(name, 0) != 0:
@@ -277,7 +272,7 @@ def _is_fused(settings: dict[str, Any], resolution: int) -> bool:
     return fused if isinstance(fused, bool) else resolution >= FUSED_FROM
 
 
-def _nothing_left(variables: _Variables, indifferent: Any) -> None:
+def _nothing_left(variables: Variables, indifferent: Any) -> None:
     """Refuse a network with variables that nothing here knows what to do with."""
     strange = sorted(set(variables.records) - set(indifferent))
     if strange:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from stylegan.checkpoint.foreign import Converted, Copies, number, uniform, unsupported, whole, widths_of
+from stylegan.checkpoint.foreign import Converted, Copies, dictionary, number, uniform, unsupported, whole, widths_of
 from stylegan.checkpoint.pickle_records import Array, Module, Tensor, damaged, shown
 from stylegan.errors import CheckpointError
 from stylegan.networks.config import GeneratorConfig
@@ -49,7 +49,7 @@ def convert_snapshot(root: Any, copies: Copies) -> Converted:
     if synthesis.child("input") is not None:
         settings, origin = _stylegan3(synthesis, modules), "NVIDIA StyleGAN3 (PyTorch pickle)"
     elif synthesis.child("b4") is not None:
-        nested = "synthesis_kwargs" in _dictionary(generator.state.get("_init_kwargs"))
+        nested = "synthesis_kwargs" in dictionary(generator.state.get("_init_kwargs"))
         settings, origin = _stylegan2(synthesis, modules), f"NVIDIA StyleGAN2{'-ADA' * nested} (PyTorch pickle)"
     else:
         raise CheckpointError("The generator in this file is neither StyleGAN2 nor StyleGAN3; use another file.")
@@ -76,11 +76,6 @@ def _find_generator(root: Any) -> tuple[Module, list[str]]:
     if isinstance(root.get("G"), Module):
         return root["G"], ["The file has no moving average (G_ema); the last training state (G) is used."]
     raise CheckpointError("The pickle holds neither G_ema nor G, so it is no StyleGAN snapshot; use another file.")
-
-
-def _dictionary(value: Any) -> dict:
-    """A dictionary, empty when the value is something else."""
-    return value if isinstance(value, dict) else {}
 
 
 def _shape(module: Module | None, table: str, name: str, rank: int) -> tuple[int, ...]:
@@ -123,7 +118,7 @@ def _stylegan2(synthesis: Module, modules: dict[str, Module]) -> dict[str, Any]:
         "conv_clamp": clamp, "resample_filter": _filter(synthesis), "channel_base": 32768, "channel_max": 512,
         "img_channels": whole(synthesis.state, "img_channels"),
     }  # fmt: skip
-    kwargs = _dictionary(synthesis.state.get("_init_kwargs"))
+    kwargs = dictionary(synthesis.state.get("_init_kwargs"))
     for name in ("channel_base", "channel_max"):
         settings[name] = whole(kwargs, name, settings[name])
     return settings | widths_of(settings, widths)
@@ -144,7 +139,7 @@ def _filter(synthesis: Module) -> tuple[float, ...]:
         raise damaged("its resample_filter is missing or has the wrong shape")
     stored = record.numpy()
     stored = stored.sum(axis=0) if stored.ndim == 2 else stored
-    asked = _dictionary(synthesis.state.get("_init_kwargs")).get("resample_filter", [1, 3, 3, 1])
+    asked = dictionary(synthesis.state.get("_init_kwargs")).get("resample_filter", [1, 3, 3, 1])
     if isinstance(asked, list | tuple) and asked and all(type(tap) in (int, float) for tap in asked) and sum(asked):
         if len(asked) == len(stored) and np.allclose(np.array(asked, float) / sum(asked), stored, atol=1e-6):
             return tuple(float(tap) for tap in asked)

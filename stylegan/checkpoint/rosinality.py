@@ -24,11 +24,12 @@ _ORIGIN = "rosinality StyleGAN2 (torch checkpoint)"
 
 def convert_torch(path: Path, copies: Copies) -> Converted:
     """The moving average `g_ema` (or `g`) of a torch checkpoint, read with `weights_only=True`: nothing in it runs."""
-    if zipfile.is_zipfile(path):
+    is_archive = zipfile.is_zipfile(path)
+    if is_archive:
         _check_archive(path)
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
-            root = torch.load(path, map_location="cpu", weights_only=True)
+            root = torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive)  # optimizers stay on disk
     except Exception as error:  # torch raises whatever its readers meet; its text may quote the file
         raise CheckpointError(
             "The torch checkpoint is damaged or holds more than tensors, so it was refused; nothing in it was run."

@@ -13,7 +13,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", choices=("render", "train"), help="what to measure")
     parser.add_argument("--resolutions", type=int, nargs="+", metavar="N", choices=[2**i for i in range(3, 11)],
                         help="picture sizes (default: render 64 256, train 64)")  # fmt: skip
-    parser.add_argument("--rounds", type=int, default=7, metavar="N", help="timed rounds; the median counts (default 7)")
+    parser.add_argument(
+        "--rounds", type=int, default=7, metavar="N", help="timed rounds; the median counts (default 7)"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON for other programs")
 
 

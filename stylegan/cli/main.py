@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import keyword
 import sys
 from collections.abc import Sequence
 from types import ModuleType
@@ -12,7 +13,7 @@ from typing import NoReturn
 from stylegan.device import tune_allocator
 from stylegan.errors import StyleGANError
 
-COMMANDS = ("generate", "info", "train", "directions", "prepare", "bench")
+COMMANDS = ("generate", "info", "import", "train", "directions", "metrics", "prepare", "bench")
 
 
 class Parser(argparse.ArgumentParser):
@@ -51,4 +52,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _module(name: str) -> ModuleType:
     """The module of a command."""
-    return importlib.import_module(f"stylegan.cli.{name}")
+    return importlib.import_module(f"stylegan.cli.{name}{'_' * keyword.iskeyword(name)}")

@@ -22,7 +22,9 @@ from stylegan.latents import Direction, Latents
 from stylegan.networks.generator import Generator
 
 MIN_AUC = 0.75  # a judge or a boundary below this says too little
+MIN_SIDE = 10  # samples that a boundary needs on either side
 MIN_EFFECT = 0.5  # standard deviations of its own score that a direction must move, from one end to the other
+MIN_SHARE = 0.1  # of the pictures that a yes/no direction must turn, from one end to the other
 NUM_PROBES, NUM_PROBES_LAYERS = 96, 32  # latents on which effects are measured, and those of the layer choice
 _BATCH = 256
 
@@ -74,14 +76,14 @@ def fit_boundaries(w: Tensor, scores: Tensor, table: AttributeTable, judged: tup
         if not judged[column].auc >= MIN_AUC:
             dropped.append((name, f"the judge tells it apart too badly (AUC {judged[column].auc:.2f})"))
             continue
-        score, continuous = scores[:, column], bool(table.continuous[column])
-        try:
-            normal = fit_normal(points[:split], score[:split], continuous)
-        except DirectionError as error:
-            dropped.append((name, str(error)))
+        score = scores[:, column]
+        positive = score > (score.median() if table.continuous[column] else 0)
+        rarer = int(min(positive.sum(), (~positive).sum()))
+        if rarer < MIN_SIDE:
+            dropped.append((name, f"only {rarer} of {len(score)} samples lie on one side of it"))
             continue
-        positive = score[split:] > (score[split:].median() if continuous else 0)
-        agreement = auc((points[split:] @ normal).numpy(), positive.numpy())
+        normal = fit_normal(points[:split], score[:split])
+        agreement = auc((points[split:] @ normal).numpy(), positive[split:].numpy())
         if not agreement >= MIN_AUC:
             dropped.append((name, f"no straight boundary in W separates it (AUC {agreement:.2f})"))
         else:
@@ -138,6 +140,17 @@ def find_attributes(generator: Generator, image_set: ImageSet,
     return step.found
 
 
+def _idle(low: Tensor, high: Tensor, column: int, probe: Probe, table: AttributeTable) -> str | None:
+    """Why a direction with scores `low` and `high` [N, A] at its ends does not move its own attribute, or None."""
+    effect = float((high - low).mean(0)[column] / probe.scale[column])
+    if effect < MIN_EFFECT:
+        return f"moving along it changes its own score by only {effect:.2f} standard deviations"
+    share = float((high[:, column] > 0).float().mean() - (low[:, column] > 0).float().mean())
+    if share < MIN_SHARE and not table.continuous[column]:
+        return f"from one end to the other only {share:.0%} more of the pictures have it"
+    return None
+
+
 def _choose(probe: Probe, table: AttributeTable, boundaries: list[Boundary], dropped: list[tuple[str, str]],
             population: Tensor, judged: tuple[HeldOut, ...], conditioned: bool) -> Iterator[AttributeStep]:
     """Condition the boundaries, choose their layers, keep the directions that work and measure those."""
@@ -152,9 +165,9 @@ def _choose(probe: Probe, table: AttributeTable, boundaries: list[Boundary], dro
         if not conditioned:
             final = plain
         quick = probe.fewer(NUM_PROBES_LAYERS)
-        effect = float(quick.effects(final)[column])
-        if effect < MIN_EFFECT:
-            dropped.append((name, f"moving along it changes its own score by only {effect:.2f} standard deviations"))
+        reason = _idle(*quick.ends(final), column, quick, table)
+        if reason:
+            dropped.append((name, reason))
             continue
         kept.append(narrow_layers(quick, final, column))
         before.append(plain)

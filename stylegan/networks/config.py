@@ -17,11 +17,11 @@ FAMILIES = ("stylegan1", "stylegan2", "stylegan3")
 def _from_dict(cls: type, values: Any) -> Any:
     """Build a config from decoded JSON; unknown keys and wrong types are refused by name."""
     if not isinstance(values, dict):
-        raise CheckpointError(f"A {cls.__name__} must be a JSON object; the file holds something else. Export it again.")
+        raise CheckpointError(f"A {cls.__name__} must be a JSON object. Export the checkpoint again.")
     fields = {field.name: field for field in dataclasses.fields(cls)}
     unknown = sorted(set(values) - set(fields))
     if unknown:
-        raise CheckpointError(f"The config names '{unknown[0][:40]}', which this version does not know. Update the app.")
+        raise CheckpointError(f"The config names '{unknown[0][:40]}', unknown to this version. Update the app.")
     plain = {name: _frozen(value) for name, value in values.items()}
     for name, value in plain.items():
         default = fields[name].default
@@ -78,13 +78,15 @@ class GeneratorConfig:
     def __post_init__(self) -> None:
         """Refuse configs that no network of this family can have, before anything is allocated."""
         if self.family not in FAMILIES:
-            raise CheckpointError(f"The network family '{self.family[:30]}' is unknown; known are {', '.join(FAMILIES)}.")
+            known = ", ".join(FAMILIES)
+            raise CheckpointError(f"The network family '{self.family[:30]}' is unknown; known are {known}.")
         power = self.resolution >= 4 and self.resolution & (self.resolution - 1) == 0
         if (self.family != "stylegan3" and not power) or not 4 <= self.resolution <= 2048:
             raise CheckpointError(f"A resolution of {self.resolution} is not supported; use a power of two, 8 to 1024.")
         limits = {
             "img_channels": (1, 16), "z_dim": (1, 8192), "w_dim": (1, 8192), "num_classes": (0, 100_000),
-            "mapping_layers": (1, 64), "mapping_width": (0, 8192), "channel_base": (1, 1 << 20), "channel_max": (1, 8192),
+            "mapping_layers": (1, 64), "mapping_width": (0, 8192), "channel_base": (1, 1 << 20),
+            "channel_max": (1, 8192),
         }  # fmt: skip
         for name, (low, high) in limits.items():
             if not low <= getattr(self, name) <= high:
@@ -92,8 +94,8 @@ class GeneratorConfig:
                 raise CheckpointError(f"The config's {name} is {shown}; it must lie in {low} to {high}.")
         if self.architecture not in ("orig", "skip", "resnet"):
             raise CheckpointError(f"The architecture '{self.architecture[:30]}' is unknown; known: orig, skip, resnet.")
-        if self.channels and (len(self.channels) != len(self.block_resolutions)
-                              or not all(type(width) is int and 1 <= width <= 8192 for width in self.channels)):  # fmt: skip
+        proper = all(type(width) is int and 1 <= width <= 8192 for width in self.channels)
+        if self.channels and not (proper and len(self.channels) == len(self.block_resolutions)):
             raise CheckpointError("The config's channels do not fit its resolution. Export the checkpoint again.")
         if not 1 <= len(self.resample_filter) <= 64 or not all(map(math.isfinite, self.resample_filter)):
             raise CheckpointError("The config's resample_filter must have 1 to 64 taps. Export the checkpoint again.")

@@ -72,7 +72,10 @@ class Discriminator(nn.Module):
         self.config = config
         for resolution in config.block_resolutions:
             block = ResidualBlock(
-                config.width(resolution), config.width(resolution // 2), config, reads_image=resolution == config.resolution
+                config.width(resolution),
+                config.width(resolution // 2),
+                config,
+                reads_image=resolution == config.resolution,
             )
             self.add_module(f"b{resolution}", block)
         width = config.width(4)

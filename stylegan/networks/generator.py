@@ -31,7 +31,7 @@ SYNTHESES = {
 
 
 class Generator(nn.Module):
-    """A generator of any family, rebuilt from its config; `mapping` and `synthesis` carry the published tensor names."""
+    """A generator of any family, rebuilt from its config; `mapping` and `synthesis` carry the published names."""
 
     def __init__(self, config: GeneratorConfig):
         super().__init__()
@@ -47,7 +47,8 @@ class Generator(nn.Module):
         )
         self.synthesis = SYNTHESES[config.family](config)
         self.num_ws, self.z_dim, self.w_dim = config.num_ws, config.z_dim, config.w_dim
-        self.num_classes, self.resolution, self.img_channels = config.num_classes, config.resolution, config.img_channels
+        self.num_classes, self.img_channels = config.num_classes, config.img_channels
+        self.resolution = config.resolution
 
     @property
     def w_avg(self) -> torch.Tensor:
@@ -73,7 +74,8 @@ class Generator(nn.Module):
         label = torch.as_tensor(label, device=self.device)
         if label.ndim == 2:
             if label.shape != (num, self.num_classes):
-                raise RequestError(f"The label must have the shape [{num}, {self.num_classes}], not {list(label.shape)}.")
+                shapes = f"[{num}, {self.num_classes}], not {list(label.shape)}"
+                raise RequestError(f"The label must have the shape {shapes}.")
             return label.float()
         label = label.long().reshape(-1).expand(num) if label.numel() == 1 else label.long()
         if label.shape != (num,) or int(label.min()) < 0 or int(label.max()) >= self.num_classes:

@@ -23,7 +23,9 @@ def normalize_2nd_moment(x: torch.Tensor, eps: float = 1e-8) -> torch.Tensor:
 class FullyConnected(nn.Module):
     """Linear layer with run-time weight scaling (equalised learning rate, arXiv 1710.10196 section 4.1)."""
 
-    def __init__(self, inputs: int, outputs: int, activation: str = "linear", lr_multiplier: float = 1.0, bias: float = 0.0):
+    def __init__(
+        self, inputs: int, outputs: int, activation: str = "linear", lr_multiplier: float = 1.0, bias: float = 0.0
+    ):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(outputs, inputs) / lr_multiplier)
         self.bias = nn.Parameter(torch.full([outputs], bias / lr_multiplier))

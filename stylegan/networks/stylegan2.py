@@ -44,7 +44,9 @@ class Noise:
             return layer.noise_const * (layer.noise_strength * self.strength)
         shape = [batch, 1, *layer.noise_const.shape]
         device = layer.noise_const.device
-        noise = torch.randn(shape, generator=self.source, device=self.source.device if self.source else device).to(device)
+        noise = torch.randn(shape, generator=self.source, device=self.source.device if self.source else device).to(
+            device
+        )
         return noise * (layer.noise_strength * self.strength)
 
 

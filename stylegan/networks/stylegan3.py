@@ -94,7 +94,8 @@ class FourierInput(nn.Module):
         places = (torch.arange(self.size, dtype=w.dtype, device=w.device) + 0.5 - self.size / 2) / self.rate  # [H]
         across = places[:, None] * freqs[:, None, :, 0] + phases[:, None]  # [N, W, C]
         down = places[:, None] * freqs[:, None, :, 1]  # [N, H, C]
-        waves = torch.sin(2 * math.pi * (down[:, :, None] + across[:, None])) * amplitudes[:, None, None]  # [N, H, W, C]
+        waves = torch.sin(2 * math.pi * (down[:, :, None] + across[:, None]))  # [N, H, W, C]
+        waves = waves * amplitudes[:, None, None]
         return (waves @ (self.weight.t() / math.sqrt(len(self.weight)))).permute(0, 3, 1, 2)
 
     @staticmethod

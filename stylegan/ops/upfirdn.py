@@ -17,12 +17,17 @@ def setup_filter(taps: tuple[float, ...] | torch.Tensor) -> torch.Tensor:
 
 
 def upfirdn(
-    x: torch.Tensor, kernel: torch.Tensor, up: int = 1, down: int = 1, padding: tuple[int, int] = (0, 0), gain: float = 1.0
+    x: torch.Tensor,
+    kernel: torch.Tensor,
+    up: int = 1,
+    down: int = 1,
+    padding: tuple[int, int] = (0, 0),
+    gain: float = 1.0,
 ) -> torch.Tensor:
-    """Insert up-1 zeros, pad (before, after) on both axes, convolve with kernel [T, T] or [T], keep every down-th pixel.
+    """Insert up-1 zeros, pad (before, after) both axes, convolve with kernel [T, T] or [T], keep every down-th pixel.
 
     x [N, C, H, W] -> [N, C, H', W'] with H' = (H * up + sum(padding) - T) // down + 1. A 1-D kernel runs per axis.
-    The sign convention is true convolution (the kernel is flipped). Differentiable to any order in x, not in the kernel.
+    It is true convolution (the kernel is flipped). Differentiable to any order in x, not in the kernel.
     """
     return _UpFirDn.apply(x, kernel, up, down, (*padding, *padding), gain)
 

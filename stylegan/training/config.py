@@ -33,7 +33,9 @@ class TrainConfig:
     `resolve` fills it in. Raises RequestError for values out of range.
     """
 
-    data: str = option("", "folder or zip of training pictures, or the name of a shipped sample set", metavar="DIR|ZIP|NAME")
+    data: str = option(
+        "", "folder or zip of training pictures, or the name of a shipped sample set", metavar="DIR|ZIP|NAME"
+    )
     out: str = option("", "run folder; the same command resumes it", metavar="runs/NAME")
     resolution: int = option(64, "side of the pictures in pixels, a power of two", low=8, high=1024)
     preset: str = option("auto", "named settings; auto is slim on a machine without a GPU", choices=tuple(PRESETS))
@@ -92,7 +94,9 @@ class TrainConfig:
         known = {field.name for field in dataclasses.fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:
-            raise RequestError(f"The run's config has the setting '{unknown[0][:40]}', which this version does not know.")
+            raise RequestError(
+                f"The run's config has the setting '{unknown[0][:40]}', which this version does not know."
+            )
         try:
             return cls(**values)
         except TypeError as error:
@@ -144,8 +148,8 @@ _DEFAULTS = {field.name: field.default for field in dataclasses.fields(TrainConf
 
 # Settings that may differ when a run is resumed; any other change needs a new run.
 CHANGEABLE = frozenset(
-    "out data kimg minutes threads device sample_seconds snapshot_minutes metric_images lr lr_decay gamma ada ada_target "
-    "ada_kimg ada_cap transfer preset".split()
+    "out data kimg minutes threads device sample_seconds snapshot_minutes metric_images lr lr_decay gamma ada "
+    "ada_target ada_kimg ada_cap transfer preset".split()
 )
 
 

@@ -1,4 +1,4 @@
-"""Moving averages of the generator's weights (arXiv 1710.10196 section 5), with ramp-up (arXiv 2006.06676 appendix C)."""
+"""Moving averages of the generator's weights (arXiv 1710.10196 section 5), with ramp-up (2006.06676 appendix C)."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ import torch
 from stylegan.checkpoint.file import Checkpoint, save_checkpoint
 from stylegan.data.images import ImageSet, open_images, sample_sets
 from stylegan.device import pick_device
-from stylegan.errors import StyleGANError, TrainingError
+from stylegan.errors import DataError, StyleGANError, TrainingError
 from stylegan.files import write_atomic
 from stylegan.metrics.kid import KidMeter
 from stylegan.networks.generator import Generator
@@ -147,15 +147,17 @@ class _Session:
         speed = (trainer.nimg - self.last["nimg"]) / seconds
         spent, ran = self.progress(), trainer.seconds - self.first_seconds
         images = trainer.nimg - self.first_nimg
-        left_images = (self.config.kimg * 1000 - trainer.nimg) * ran / max(images, 1) if self.config.kimg else float("inf")
+        left_images = (
+            (self.config.kimg * 1000 - trainer.nimg) * ran / max(images, 1) if self.config.kimg else float("inf")
+        )
         left_clock = self.config.minutes * 60 - trainer.seconds if self.config.minutes else float("inf")
         tick = {"nimg": trainer.nimg, "seconds": trainer.seconds, "images_per_second": speed,
                 "epoch": trainer.sampler.epoch, "nan": trainer.nans, "progress": min(spent, 1.0),
                 "eta_seconds": max(min(left_images, left_clock), 0.0), **means}  # fmt: skip
         self.run.append_event("tick", **tick)
         self.run.write_status("running", trainer.nimg)
-        self.echo(f"{trainer.nimg / 1000:8.1f} kimg  {speed:6.1f} img/s  real {means['logits_real']:+.2f}  "
-                  f"fake {means['logits_fake']:+.2f}  r_t {means['r_t']:+.2f}  p {means['p']:.3f}  nan {trainer.nans}")  # fmt: skip
+        shown = "  ".join(f"{name} {means[name]:+.2f}" for name in ("logits_real", "logits_fake", "r_t", "p"))
+        self.echo(f"{trainer.nimg / 1000:8.1f} kimg  {speed:6.1f} img/s  {shown}  nan {trainer.nans}")
         self.sums, self.last = {}, {"nimg": trainer.nimg, "seconds": trainer.seconds}
         self.clock["tick"] = time.monotonic()
 
@@ -183,8 +185,11 @@ class _Session:
         """The better of the two averages as a model file, judged by KID when the config asks for a metric."""
         trainer, best, scores = self.trainer, 0, []
         if self.config.metric_images and measure and trainer.nimg:
-            scores = [self._measure(average.generator) for average in trainer.averages]
-            best = min(range(len(scores)), key=lambda i: scores[i].value)
+            try:
+                scores = [self._measure(average.generator) for average in trainer.averages]
+                best = min(range(len(scores)), key=lambda i: scores[i].value)
+            except DataError as error:  # too few pictures, or fakes that are not numbers: train on, and say so
+                self.echo(f"no metric at this snapshot: {error}")
         average = trainer.averages[best]
         provenance: dict[str, Any] = {
             "source": "trained with StyleGAN Studio", "data": self.images.path.name,
@@ -209,7 +214,9 @@ class _Session:
 
         def fakes(wanted: int) -> Iterator[torch.Tensor]:
             z = torch.from_numpy(z_of_seeds(range(wanted), generator.z_dim))
-            classes = self.images.labels[[i % len(self.images) for i in range(wanted)]] if generator.num_classes else None
+            classes = (
+                self.images.labels[[i % len(self.images) for i in range(wanted)]] if generator.num_classes else None
+            )
             return _images(generator, z, classes)
 
         report = self.meter.measure(fakes)

@@ -9,7 +9,7 @@ import torch
 
 
 def r1_penalty(logits: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-    """Squared gradient norm of logits [N, 1] by the real images [N, C, H, W], a picture (arXiv 1801.04406 eq. 9) -> [N]."""
+    """Squared gradient norm [N] of logits [N, 1] by real images [N, C, H, W] (arXiv 1801.04406 equation 9)."""
     (gradient,) = torch.autograd.grad(logits.sum(), [images], create_graph=True)
     return gradient.square().sum(dim=(1, 2, 3))
 

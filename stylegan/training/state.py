@@ -35,14 +35,18 @@ def read_state(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         return tensors, json.loads(metadata["numbers"])
     except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise TrainingError(f"The training state {path.name} is damaged; delete it to resume from the one before.") from error
+        raise TrainingError(
+            f"The training state {path.name} is damaged; delete it to resume from the one before."
+        ) from error
 
 
 def newest_state(folder: Path) -> Path:
     """The newest state of a run's state folder; TrainingError when there is none."""
     states = _states(folder)
     if not states:
-        raise TrainingError(f"The run {folder.parent.name} has not saved any state yet; train it a little longer first.")
+        raise TrainingError(
+            f"The run {folder.parent.name} has not saved any state yet; train it a little longer first."
+        )
     return states[-1]
 
 

@@ -56,7 +56,7 @@ class Trainer:
         self.pl_mean = torch.zeros([], device=self.device)
         self.sampler = Sampler(len(images), config.seed)
         half_life = config.ema_kimg * 1000
-        self.averages = [Average(self.generator, half_life), Average(self.generator, half_life * 4)]
+        self.averages = [Average(self.generator, half_life), Average(self.generator, half_life * 4, ramp=0.2)]
         self.optimizers = [
             _adam(self.generator, config.pl_interval if config.pl_weight else 0),
             _adam(self.discriminator, config.r1_interval),
@@ -65,7 +65,7 @@ class Trainer:
     # ---- one step ----------------------------------------------------------------------------------------------------
 
     def step(self, progress: float = 0.0) -> dict[str, float]:
-        """Train both networks on one batch; `progress` (0 to 1 of the budget) sets the learning rate. Returns statistics.
+        """Train both networks on one batch; `progress` (0 to 1) sets the learning rate. Returns statistics.
 
         Raises TrainingError after 20 steps in a row without a finite gradient.
         """
@@ -197,7 +197,9 @@ class Trainer:
         """Return to exactly where `save` was; TrainingError when the file belongs to another run or is damaged."""
         tensors, numbers = read_state(path)
         if numbers["data"] != self.images.fingerprint():
-            raise TrainingError("The training data has changed since this run was saved; restore it or start a new run.")
+            raise TrainingError(
+                "The training data has changed since this run was saved; restore it or start a new run."
+            )
         self.load_networks(tensors)
         self.pl_mean = tensors["pl_mean"].to(self.device)
         for i, optimizer in enumerate(self.optimizers):
@@ -219,16 +221,18 @@ class Trainer:
         self.sampler = Sampler(len(self.images), self.config.seed, start=self.nimg)
 
     def load_networks(self, tensors: dict[str, torch.Tensor]) -> None:
-        """Take generator, discriminator and averages from a state file's tensors; TrainingError where they do not fit."""
+        """Take all networks from a state file's tensors; TrainingError where they do not fit."""
         for name, network in self._networks().items():
             mine = {key[len(name) + 1 :]: value for key, value in tensors.items() if key.startswith(name + ".")}
             try:
                 network.load_state_dict(mine)
             except RuntimeError as error:
-                raise TrainingError("The saved networks do not fit this run's settings; use the same settings.") from error
+                raise TrainingError(
+                    "The saved networks do not fit this run's settings; use the same settings."
+                ) from error
 
     def transfer(self, source: Path) -> str:
-        """Start from a run folder's networks, or from a checkpoint's generator; returns a sentence on what was taken."""
+        """Start from a run folder's networks, or from a checkpoint's generator; says what was taken."""
         if source.is_dir():
             tensors, _ = read_state(newest_state(source / "state"))
             self.load_networks(tensors)
@@ -239,7 +243,7 @@ class Trainer:
         fitting = {key: value for key, value in known.items() if key in own and own[key].shape == value.shape}
         if len(fitting) * 2 < len(own):
             raise TrainingError(
-                f"{source.name} has too little in common with this run's networks; use its width and layers (info shows them)."
+                f"{source.name} has too little in common with this run's networks; use its widths (info shows them)."
             )
         for network in networks:
             network.load_state_dict({**own, **fitting})
@@ -263,7 +267,9 @@ class _Draws:
 def _adam(network: nn.Module, interval: int) -> torch.optim.Adam:
     """Adam as in the papers; lazy regularisation every `interval` steps adds steps, so rate and betas are corrected."""
     correction = interval / (interval + 1) if interval else 1.0
-    optimizer = torch.optim.Adam(network.parameters(), lr=0.0, betas=(0.0**correction, 0.99**correction), eps=1e-8, fused=True)
+    optimizer = torch.optim.Adam(
+        network.parameters(), lr=0.0, betas=(0.0**correction, 0.99**correction), eps=1e-8, fused=True
+    )
     for group in optimizer.param_groups:
         group["correction"] = correction
     return optimizer

@@ -9,15 +9,17 @@ from __future__ import annotations
 import base64
 import binascii
 import logging
+import shlex
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from stylegan.errors import CheckpointError, RequestError, StyleGANError
-from stylegan.files import safe_name
 from stylegan.pixels import encode_jpeg, encode_png, load_pixels, read_request
+from stylegan.render import RenderResult
 from stylegan.request import MAX_SEED, Edit, RenderRequest, encode_ws
 from stylegan.ui.session import START, AppContext, ModelFacts, Session, Source
 
@@ -26,6 +28,7 @@ TILE = 112
 STRIP = (-3, -2, -1, 0, 1, 2, 3)
 MAX_UPLOAD = 64 << 20
 FIRST_CHOICE = "cartoon-faces-64"
+USUAL_FOLDER = "checkpoints"
 log = logging.getLogger(__name__)
 
 
@@ -38,24 +41,37 @@ class Answers:
 
     def questions(self) -> list[Callable[[Any], dict]]:
         """What the browser may call."""
-        return [self.hello, self.list_models, self.open_model, self.render, self.save, self.restore, self.source,
-                self.thumb, self.sheet, self.strip, self.code]
+        return [
+            self.hello,
+            self.list_models,
+            self.open_model,
+            self.render,
+            self.save,
+            self.restore,
+            self.source,
+            self.thumb,
+            self.sheet,
+            self.strip,
+            self.code,
+        ]
 
     def hello(self, question: Any) -> dict:
-        """The state a page starts from: the one it remembers where that still works, else the first model's default."""
+        """What a page starts from: the state that it remembers where that still works, else the first model's own."""
         names, remembered = self._names(), question.get("session") if isinstance(question, dict) else None
         start = {"models": names, "live": self.context.live}
-        if remembered:
-            try:
-                session = Session.from_page(remembered)
-                return {**start, **self._shown(session, self._facts(session.base.model))}
-            except StyleGANError:
-                log.info("a remembered session no longer works")
-        if not names:
-            said = f"There is no model in {self.context.models.path.name}/ yet: put one there, upload one, or train one."
-            return {**start, "said": said, "mood": "warn"}
-        first = first_request(names)
-        return {**start, **self._shown(Session(first), self._facts(first.model))}
+        first = sorted(names, key=lambda name: name != FIRST_CHOICE)
+        for data in [remembered, *({"request": {"model": name}} for name in first)]:
+            if data:
+                try:
+                    session = Session.from_page(data)
+                    shown = self._shown(session, self._facts(session.base.model))
+                    request = Session.from_page(shown["session"]).request()
+                    return {**start, **shown, "picture": _frame(self.renderer.render(request))}
+                except StyleGANError as error:
+                    log.info("a page could not start from %s: %s", "its memory" if data is remembered else data, error)
+        folder = self.context.models.path.name
+        said = f"There is no model in {folder}/ that can be opened: put one there, upload one, or train one."
+        return {**start, "said": said, "mood": "warn"}
 
     def list_models(self, question: Any) -> dict:
         """The names of the folder's models as they are now."""
@@ -75,16 +91,13 @@ class Answers:
         """The live picture; {"stale": true} when a newer question of the same page has overtaken this one."""
         request, page = self._session(question).request(), _text(question, "page")
         result = self.renderer.live(page, request, _number(question, "sequence"))
-        if result is None:
-            return {"stale": True}
-        return {"src": picture(result.pixels), "ms": round(1000 * result.seconds, 1), "path": result.path,
-                "digest": result.request.model_hash}
+        return {"stale": True} if result is None else _frame(result)
 
     def save(self, question: Any) -> dict:
         """A lossless PNG with the request inside, and its name."""
         result = self.renderer.render(self._session(question).request())
-        name = safe_name(f"{result.request.model.rsplit('/', 1)[-1].removesuffix('.safetensors')[:40]}-seed{result.request.seed:04d}")
-        return {"name": f"{name}.png", "data": base64.b64encode(encode_png(result.pixels, result.request, 6)).decode()}
+        model, data = Path(result.request.model).stem[:40], encode_png(result.pixels, result.request, 6)
+        return {"name": f"{model}-seed{result.request.seed:04d}.png", "data": base64.b64encode(data).decode()}
 
     def restore(self, question: Any) -> dict:
         """The whole state of a saved PNG, and whether rendering it again gives the same pixels."""
@@ -138,7 +151,8 @@ class Answers:
             raise RequestError("A sheet shows 1 to 24 seeds from 0 to 4294967295 at a time.")
         seeds = range(first, min(first + count, MAX_SEED + 1))
         results = self.renderer.render_many(request.replace(seed=seed, dx=0.0, dy=0.0, ws=None) for seed in seeds)
-        return {"tiles": [{"seed": seed, "src": tile(result.pixels)} for seed, result in zip(seeds, results, strict=True)]}
+        pairs = zip(seeds, results, strict=True)
+        return {"tiles": [{"seed": seed, "src": tile(result.pixels)} for seed, result in pairs]}
 
     def strip(self, question: Any) -> dict:
         """One direction from -3 to +3 standard deviations on the present picture."""
@@ -147,15 +161,24 @@ class Answers:
         others = tuple(edit for edit in request.edits if edit.direction != name)
         own = next((edit for edit in request.edits if edit.direction == name), Edit(name))
         results = self.renderer.render_many(
-            request.replace(edits=(*others, Edit(name, float(strength), own.layers))) for strength in STRIP)
-        return {"about": describe(direction.kind, direction.layers, direction.info) if direction else "",
-                "tiles": [{"strength": strength, "src": tile(result.pixels)}
-                          for strength, result in zip(STRIP, results, strict=True)]}
+            request.replace(edits=(*others, Edit(name, float(strength), own.layers))) for strength in STRIP
+        )
+        return {
+            "about": describe(direction.kind, direction.layers, direction.info) if direction else "",
+            "tiles": [
+                {"strength": strength, "src": tile(result.pixels)}
+                for strength, result in zip(STRIP, results, strict=True)
+            ],
+        }
 
     def code(self, question: Any) -> dict:
         """The same picture from the shell, from Python and as JSON."""
-        request = self._session(question).request()
-        return {"shell": request.to_shell(), "python": request.to_python(), "json": request.to_json()}
+        request, folder = self._session(question).request(), str(self.context.models.path)
+        shell, python = request.to_shell(), request.to_python()
+        if folder != USUAL_FOLDER:
+            shell += f" --checkpoints {shlex.quote(folder)}"
+            python = python.replace("stylegan.Renderer()", f"stylegan.Renderer({folder!r})")
+        return {"shell": shell, "python": python, "json": request.to_json()}
 
     def _names(self) -> list[str]:
         """The names of the folder's models."""
@@ -201,6 +224,12 @@ def describe(kind: str, layers: tuple[int, int], info: dict) -> str:
         strongest = sorted(numbers, key=lambda name: -abs(numbers[name]))[:3]
         words += [f"{name} {numbers[name]:+.2f}" for name in strongest if abs(numbers[name]) >= 0.05]
     return " · ".join(words)
+
+
+def _frame(result: RenderResult) -> dict:
+    """A rendered picture as the stage shows it."""
+    seconds, digest = result.seconds, result.request.model_hash
+    return {"src": picture(result.pixels), "ms": round(1000 * seconds, 1), "path": result.path, "digest": digest}
 
 
 def first_request(names: list[str]) -> RenderRequest:

@@ -19,7 +19,9 @@ log = logging.getLogger(__name__)
 
 def build(context: AppContext) -> gr.Blocks:
     """The app over a context; launch it with `theme.launch_options(context)`."""
-    with gr.Blocks(title="StyleGAN Studio", analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as demo:
+    with gr.Blocks(
+        title="StyleGAN Studio", analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)
+    ) as demo:
         widget("brand")
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Explore", id="explore"):
@@ -33,14 +35,20 @@ def build(context: AppContext) -> gr.Blocks:
             except StyleGANError as error:
                 raise gr.Error(str(error)) from error
 
-        train_tab.opened.success(on_open_snapshot, inputs_kwargs={"path": train_tab.open_path},
-                                 outputs=[explore_tab.stage, tabs], show_progress="hidden", api_visibility="private")
+        train_tab.opened.success(
+            on_open_snapshot,
+            inputs_kwargs={"path": train_tab.open_path},
+            outputs=[explore_tab.stage, tabs],
+            show_progress="hidden",
+            api_visibility="private",
+        )
     demo.queue(max_size=64)
     return demo
 
 
 def preload(context: AppContext) -> threading.Thread:
     """Load the first model and draw one picture in the background, so that the first page finds everything warm."""
+
     def load() -> None:
         names = [entry.name for entry in context.models.list()]
         if not names:

@@ -21,8 +21,15 @@ def widget(name: str, questions: list[Callable[[Any], dict]] | None = None, valu
 
     The template is constant and the script only ever writes text as text, so nothing that a person typed is run.
     """
-    return gr.HTML(value, html_template=f'<div class="sg-{name}"></div>', js_on_load=script(name), elem_id=name,
-                   elem_classes=["sg-widget"], apply_default_css=False, server_functions=[sentence(answer) for answer in questions or ()])
+    return gr.HTML(
+        value,
+        html_template=f'<div class="sg-{name}"></div>',
+        js_on_load=script(name),
+        elem_id=name,
+        elem_classes=["sg-widget"],
+        apply_default_css=False,
+        server_functions=[sentence(answer) for answer in questions or ()],
+    )
 
 
 def script(name: str) -> str:
@@ -32,6 +39,7 @@ def script(name: str) -> str:
 
 def sentence(answer: Callable[[Any], dict]) -> Callable[[Any], dict]:
     """A question whose mistakes come back as {"error": one sentence}, so that the page lives on."""
+
     @functools.wraps(answer)
     def answered(question: Any = None) -> dict:
         try:
@@ -41,4 +49,5 @@ def sentence(answer: Callable[[Any], dict]) -> Callable[[Any], dict]:
         except Exception:
             log.exception("the question %r failed", answer.__name__)
             return {"error": "Something went wrong on our side; the server's log tells more. Nothing here is lost."}
+
     return answered

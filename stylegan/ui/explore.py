@@ -36,8 +36,15 @@ def build(context: AppContext) -> ExploreTab:
         with gr.Column(scale=6, min_width=300, elem_id="controls-column"):
             with gr.Row(elem_id="model-row"):
                 widget("models")
-                upload = gr.UploadButton("Add model", file_types=[SUFFIX, *FOREIGN_SUFFIXES], size="sm", min_width=110,
-                                         scale=0, elem_id="add-model", visible=context.allow_uploads)
+                upload = gr.UploadButton(
+                    "Add model",
+                    file_types=[SUFFIX, *FOREIGN_SUFFIXES],
+                    size="sm",
+                    min_width=110,
+                    scale=0,
+                    elem_id="add-model",
+                    visible=context.allow_uploads,
+                )
             widget("knobs")
             with gr.Tabs(elem_id="tools"):
                 for title, name in TOOLS:
@@ -50,8 +57,9 @@ def build(context: AppContext) -> ExploreTab:
         except StyleGANError as error:
             return {"error": str(error), "stamp": time.time_ns()}
 
-    upload.upload(on_upload, inputs_kwargs={"upload": upload}, outputs=stage, show_progress_on=upload,
-                  api_visibility="private")
+    upload.upload(
+        on_upload, inputs_kwargs={"upload": upload}, outputs=stage, show_progress_on=upload, api_visibility="private"
+    )
     gr.api(renderer_endpoint(context), api_name="render", concurrency_limit=1)
     return ExploreTab(stage)
 
@@ -70,6 +78,7 @@ def open_snapshot(context: AppContext, path: str | None) -> dict[str, Any]:
 
 def renderer_endpoint(context: AppContext) -> Any:
     """The public `render` endpoint: a request's settings in, the path of a PNG with the request inside out."""
+
     def render(model: str = "cartoon-faces-64", seed: int = 0, psi: float = 1.0, request: str = "") -> dict:
         """Render one picture. `request` (a request's JSON, as in saved PNGs) overrides the other settings."""
         try:
@@ -80,4 +89,5 @@ def renderer_endpoint(context: AppContext) -> Any:
         path = Path(gr.utils.get_upload_folder()) / f"render-{time.time_ns()}.png"
         save_png(path, result.pixels, result.request)
         return gr.FileData(path=str(path), orig_name=f"seed{asked.seed:04d}.png", mime_type="image/png").model_dump()
+
     return render

@@ -66,23 +66,36 @@ class ModelFacts:
         """The facts of a loaded model that requests call `name`."""
         generator, config = model.generator, model.generator.config
         layers = tuple({"names": layer.name, "resolution": layer.resolution} for layer in generator.synthesis.layers)
-        directions = tuple({"name": item.name, "kind": item.kind, "layers": item.layers}
-                           for item in model.directions.values())
+        directions = tuple(
+            {"name": item.name, "kind": item.kind, "layers": item.layers} for item in model.directions.values()
+        )
         names = model.provenance.get("class_names", ())
         classes = f" · {config.num_classes} classes" if config.num_classes else ""
         return cls(
-            name=name, hash=model.hash, shape="1 / 1", num_ws=generator.num_ws, w_dim=generator.w_dim,
+            name=name,
+            hash=model.hash,
+            shape="1 / 1",
+            num_ws=generator.num_ws,
+            w_dim=generator.w_dim,
             summary=f"{config.family} · {config.resolution} px · {generator.num_ws} layers{classes}",
-            num_classes=config.num_classes, class_names=tuple(map(str, names)) if isinstance(names, list) else (),
-            has_noise=config.use_noise and config.family != "stylegan3", has_transform=config.family == "stylegan3",
-            layers=layers, groups=layer_groups([layer["resolution"] for layer in layers], config.family),
-            directions=directions)
+            num_classes=config.num_classes,
+            class_names=tuple(map(str, names)) if isinstance(names, list) else (),
+            has_noise=config.use_noise and config.family != "stylegan3",
+            has_transform=config.family == "stylegan3",
+            layers=layers,
+            groups=layer_groups([layer["resolution"] for layer in layers], config.family),
+            directions=directions,
+        )
 
     def to_page(self) -> dict[str, Any]:
         """The facts with the ranges and the starting values of all controls."""
         defaults = {item.name: item.default for item in fields(RenderRequest) if item.name != "mix"}
-        return {**asdict(self), "defaults": {**defaults, **START}, "options": _ranges(RenderRequest),
-                "transform": _ranges(Transform)}
+        return {
+            **asdict(self),
+            "defaults": {**defaults, **START},
+            "options": _ranges(RenderRequest),
+            "transform": _ranges(Transform),
+        }
 
 
 def layer_groups(resolutions: list[int], family: str) -> dict[str, tuple[int, int]]:
@@ -144,8 +157,11 @@ class Session:
             request[key] = getattr(self.base, key)
             if request[key] == start:
                 del request[key]
-        return {"request": request, "sources": [asdict(source) for source in self.sources],
-                "rows": [list(row) for row in self.rows]}
+        return {
+            "request": request,
+            "sources": [asdict(source) for source in self.sources],
+            "rows": [list(row) for row in self.rows],
+        }
 
     def request(self) -> RenderRequest:
         """The request that renders this session: neighbouring rows with one source and weight become one mix."""
@@ -202,18 +218,20 @@ class Session:
 
     def _fitting_mix(self, facts: ModelFacts) -> tuple[tuple[Source, ...], tuple[tuple[int, float], ...], list[str]]:
         """The sources and rows that fit a model, and the names of those that do not."""
+
         def fits(source: Source) -> bool:
             return source.ws is None or _numbers(source.ws) == facts.num_ws * facts.w_dim
 
         kept = [index for index, source in enumerate(self.sources) if fits(source)]
         lost = [f"the source {source.name}" for source in self.sources if not fits(source)]
         place = {index: new for new, index in enumerate(kept)}
-        rows = tuple((place[row[0]], row[1]) if row[0] in place else IDLE for row in self.rows[:facts.num_ws])
-        if any(row[1] > 0 for row in self.rows[facts.num_ws:]):
+        rows = tuple((place[row[0]], row[1]) if row[0] in place else IDLE for row in self.rows[: facts.num_ws])
+        if any(row[1] > 0 for row in self.rows[facts.num_ws :]):
             lost.append(f"the mix above layer {facts.num_ws - 1}")
         rows += (IDLE,) * (facts.num_ws - len(rows)) if any(row != IDLE for row in rows) else ()
         sources = tuple(self.sources[index] for index in kept)
-        sources = tuple(replace(source, label=None) if (source.label or 0) >= facts.num_classes else source for source in sources)
+        most = facts.num_classes
+        sources = tuple(replace(each, label=None) if (each.label or 0) >= most else each for each in sources)
         return sources, rows if any(row != IDLE for row in rows) else (), lost
 
 
@@ -230,8 +248,11 @@ def _fitting_edits(edits: tuple[Edit, ...], facts: ModelFacts) -> tuple[tuple[Ed
 
 def _ranges(cls: type) -> dict[str, dict[str, Any]]:
     """Low, high, step, default and help of every setting of a request class that is a number or a choice."""
-    return {name: {"low": about.low, "high": about.high, "step": about.step, "default": about.default, "help": about.help}
-            for name, about in options_of(cls).items() if about.low is not None or about.choices}
+    return {
+        name: {"low": about.low, "high": about.high, "step": about.step, "default": about.default, "help": about.help}
+        for name, about in options_of(cls).items()
+        if about.low is not None or about.choices
+    }
 
 
 def _numbers(ws: str) -> int:

@@ -60,6 +60,8 @@ class Look:
     resolution: int
     num_classes: int
     sheet: str
+    columns: int
+    rows: int
 
 
 def chosen_sources(form: Form, roots: Sequence[Path]) -> list[Path]:
@@ -117,16 +119,17 @@ def _look_at(stamped: tuple[tuple[str, int], ...]) -> Look:
         raise DataError(f"None of the {len(stamped)} files is a usable picture; the first: {skipped[0][1]}")
     sizes = [size for found in sets for size in found.sizes]
     return Look(len(sizes), tuple(skipped), tuple(Counter(sizes).most_common()), suggest_resolution(sizes),
-                sets[0].num_classes if len(sets) == 1 else 0, _thumbnails(sets))
+                sets[0].num_classes if len(sets) == 1 else 0, *_thumbnails(sets))
 
 
-def _thumbnails(sets: Sequence[ImageSet]) -> str:
-    """A sheet of evenly chosen pictures as a data address."""
+def _thumbnails(sets: Sequence[ImageSet]) -> tuple[str, int, int]:
+    """A sheet of evenly chosen pictures as a data address, its columns and its rows."""
     places = [(found, index) for found in sets for index in range(len(found))]
     step = max(len(places) / THUMBS, 1.0)
     chosen = [places[int(index * step)] for index in range(min(THUMBS, len(places)))]
-    sheet = grid(np.stack([found.pixels(index) for found, index in chosen]), min(THUMB_COLUMNS, len(chosen)))
-    return "data:image/jpeg;base64," + base64.b64encode(encode_jpeg(sheet)).decode()
+    columns = min(THUMB_COLUMNS, len(chosen))
+    sheet = encode_jpeg(grid(np.stack([found.pixels(index) for found, index in chosen]), columns))
+    return "data:image/jpeg;base64," + base64.b64encode(sheet).decode(), columns, -(-len(chosen) // columns)
 
 
 def pictures_view(look: Look, resolution: int) -> dict[str, Any]:
@@ -134,16 +137,18 @@ def pictures_view(look: Look, resolution: int) -> dict[str, Any]:
     notes = []
     (width, height), most = look.sizes[0]
     if len(look.sizes) == 1:
-        notes.append(f"All are {width} × {height} px.")
+        notes.append(f"All are {width} × {height} px." if look.num_accepted > 1 else f"It is {width} × {height} px.")
     else:
         notes.append(f"Most are {width} × {height} px ({most:,}); {len(look.sizes) - 1:,} other sizes are cropped to a "
                      "square and resized.")
     small = sum(count for size, count in look.sizes if min(size) < resolution)
     if small:
-        notes.append(f"{small:,} are smaller than {resolution} px and will look soft; {look.resolution} px suits them.")
+        notes.append(f"Smaller than {resolution} px, so that they will look soft: {small:,}. {look.resolution} px suits "
+                     "the set.")
     if look.num_classes:
         notes.append(f"They come with {look.num_classes} classes.")
-    return {"accepted": look.num_accepted, "notes": notes, "sheet": look.sheet, "num_skipped": len(look.skipped),
+    return {"accepted": look.num_accepted, "notes": notes, "sheet": look.sheet, "columns": look.columns,
+            "rows": look.rows, "num_skipped": len(look.skipped),
             "skipped": [list(pair) for pair in look.skipped[:SKIPPED_SHOWN]]}
 
 

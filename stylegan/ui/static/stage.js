@@ -19,6 +19,18 @@ const said = h("div", {class: "sg-said", role: "status", "aria-live": "polite"},
 const context = canvas.getContext("2d");
 let wanted = null, flying = 0, sequence = 0, shown = 0, trip = 30;
 
+async function show(answer, number, started) {
+  const picture = new Image();
+  picture.src = answer.src;
+  await picture.decode();
+  if (number <= shown) return;                                            // a later one was quicker
+  shown = number;
+  canvas.width = picture.naturalWidth; canvas.height = picture.naturalHeight;
+  context.drawImage(picture, 0, 0);
+  frame.classList.remove("sg-waiting", "sg-stale");
+  timing.textContent = `${answer.ms} ms · ${answer.path} · ${Math.round(performance.now() - started)} ms to the page`;
+  element.dataset.shown = number;
+}
 async function draw(session, number) {
   flying++;
   const started = performance.now();
@@ -26,19 +38,9 @@ async function draw(session, number) {
     const answer = await server.render({page: studio.page, session, sequence: number});
     trip += 0.2 * (performance.now() - started - trip);
     if (answer.src && number > shown) {
-      const picture = new Image();
-      picture.src = answer.src;
-      await picture.decode();
-      if (number > shown) {
-        shown = number;
-        canvas.width = picture.naturalWidth; canvas.height = picture.naturalHeight;
-        context.drawImage(picture, 0, 0);
-        frame.classList.remove("sg-waiting", "sg-stale");
-        timing.textContent = `${answer.ms} ms · ${answer.path} · ${Math.round(performance.now() - started)} ms to the page`;
-        element.dataset.shown = number; element.dataset.hash = answer.digest;
-        if (session.request.model === studio.facts.name && answer.digest !== studio.facts.hash)
-          studio.openModel(studio.facts.name);   // the file was replaced by another model of that name
-      }
+      await show(answer, number, started);
+      if (session.request.model === studio.facts.name && answer.digest !== studio.facts.hash)
+        studio.openModel(studio.facts.name);                              // the file now holds another model
     } else if (answer.error && number > shown) { frame.classList.add("sg-stale"); studio.say(answer.error, "bad"); }
   } catch {
     frame.classList.add("sg-stale");
@@ -55,10 +57,13 @@ function pump() {
   }
 }
 studio.on("session", element, ({dragging}) => {
+  place();
   if (dragging && !studio.live) return;
+  const ready = studio.first;
+  studio.first = null;
+  if (ready) return show(ready.answer, ++sequence, ready.started);
   wanted = studio.session;
   pump();
-  place();
 });
 
 // --- the pad: the picture walks over the plane of seeds -------------------------------------------------------------

@@ -7,7 +7,7 @@
   let committed = null;
 
   const studio = window.studio = {
-    session: null, facts: null, models: [], server: null, live: true,
+    session: null, facts: null, models: [], server: null, live: true, first: null,
     past: [], future: [], page: Math.random().toString(36).slice(2, 12),
 
     // Call `fn(data)` on every `topic` for as long as `owner` is part of the page.
@@ -95,8 +95,11 @@
       if (studio.session) return;
       let session = null;
       try { session = JSON.parse(sessionStorage.getItem(STORE)); } catch { /* damaged memory: start afresh */ }
-      const answer = await studio.call("hello", {session});
-      if (answer) { studio.live = answer.live; studio.take(answer); }
+      const started = performance.now(), answer = await studio.call("hello", {session});
+      if (!answer) return;
+      studio.live = answer.live;
+      if (answer.picture) studio.first = {answer: answer.picture, started};
+      studio.take(answer);
     },
   };
 
