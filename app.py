@@ -84,24 +84,25 @@ def main(argv: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     context = AppContext(
-        renderer,
-        renderer.folder,
-        options.runs,
-        tuple(options.allow_data),
-        options.training,
-        options.uploads,
-        options.live,
+        renderer=renderer,
+        models=renderer.folder,
+        runs_root=options.runs,
+        data_roots=tuple(options.allow_data),
+        allow_training=options.training,
+        allow_uploads=options.uploads,
+        live=options.live,
         public=options.public,
     )
     app.preload(context)
     if options.public:
-        print(
-            f"Note: others can reach {options.host}. Training is {_on(options.training)} (--training), uploads are "
-            f"{_on(options.uploads)} (--uploads); there is no password.",
-            file=sys.stderr,
-        )
+        doors = f"Training is {_on(options.training)} (--training), uploads are {_on(options.uploads)} (--uploads)"
+        print(f"Note: others can reach {options.host}. {doors}; there is no password.", file=sys.stderr)
     demo, port = app.build(context), options.port or None
-    demo.launch(server_name=options.host, server_port=port, **theme.launch_options(context))
+    try:
+        demo.launch(server_name=options.host, server_port=port, **theme.launch_options(context))
+    except OSError as error:
+        print(f"{options.host}:{options.port} cannot be listened on ({error}); choose --port.", file=sys.stderr)
+        return 2
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import shlex
+import socket
 import subprocess
 import sys
 
@@ -62,6 +63,24 @@ def test_training_and_uploads_are_off_where_others_can_reach_the_page(monkeypatc
     monkeypatch.setenv("SPACE_ID", space)
     options = entry.arguments(argv)
     assert (options.host, options.training, options.uploads) == (host, open_doors, open_doors)
+
+
+def test_a_taken_port_is_one_sentence(tiny_folder, tmp_path, capsys):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        asks = ["--checkpoints", str(tiny_folder), "--runs", str(tmp_path), "--device", "cpu", "--port", str(port)]
+        assert entry.main(asks) == 2
+    assert f"127.0.0.1:{port} cannot be listened on" in capsys.readouterr().err
+
+
+def test_uploads_stay_out_where_they_are_off(tiny_folder, tmp_path):
+    renderer = Renderer(tiny_folder, "cpu")
+    context = AppContext(renderer, renderer.folder, tmp_path, allow_uploads=False)
+    before = sorted(tiny_folder.iterdir())
+    answer = explore.add_model(context, str(save_tiny(tmp_path / "more.safetensors")))
+    assert "switched off" in answer["error"] and sorted(tiny_folder.iterdir()) == before
 
 
 def test_launching_shares_nothing(answers):

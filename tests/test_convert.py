@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import json
 import pickle
+import random
 import zipfile
 from pathlib import Path
 
@@ -449,3 +450,33 @@ def test_progress_ends_at_one(tmp_path):
     seen = []
     convert_file(path, seen.append)
     assert seen[-1] == 1 and seen == sorted(seen)
+
+
+JUNK = (None, True, -1, 0, 3, 2**40, -(2**70), 1.5, float("nan"), "", "relu", "x" * 300, [], {}, (), [1, 2], (0,) * 9)
+
+
+def test_settings_changed_at_random_give_data_or_our_error(tmp_path):
+    """Snapshots whose modules say something else about themselves than they should, one to three times."""
+    source = random.Random(0)
+    generator = make_tiny(dataclasses.replace(BASE, resolution=8, num_classes=2))
+    outcomes = {"data": 0, "refused": 0}
+    for _ in range(60):
+        root, states = writers.snapshot(generator, source.choice(["ada", "sg3"])), []
+        waiting = [root["G_ema"]]
+        while waiting:
+            states.append(waiting.pop().meta["state"])
+            waiting += states[-1]["_modules"].values()
+        for _ in range(source.randint(1, 3)):
+            state = source.choice(states)
+            table = source.choice([state, *(value for value in state.values() if isinstance(value, dict) and value)])
+            name = source.choice(list(table))
+            if source.random() < 0.2:
+                del table[name]
+            else:
+                table[name] = source.choice(JUNK)
+        try:
+            convert_file(write(tmp_path / "x.pkl", writers.dump(root)))
+            outcomes["data"] += 1
+        except CheckpointError:
+            outcomes["refused"] += 1
+    assert min(outcomes.values()) > 10, outcomes

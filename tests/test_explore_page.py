@@ -214,6 +214,9 @@ def test_a_saved_picture_brings_its_state_back_and_proves_it(page, folder, tmp_p
     says(page, "exactly the same pixels")
     becomes(page, edited)
     assert page.input_value("#seed") == "6" and page.locator(".sg-source").count() == 1
+    drop(page, "#mixer .sg-mixer", saved.name, saved.read_bytes())
+    page.get_by_text("saved seed 6", exact=True).wait_for()
+    assert page.locator(".sg-source").count() == 2 and picture(page) == edited
     page.get_by_role("tab", name="As code").click()
     page.wait_for_function("document.querySelector('#code-shell').textContent.includes('--seeds 6')")
 
@@ -267,7 +270,7 @@ def test_before_and_after_can_be_wiped_and_gone_back_to(page):
     assert page.locator(".sg-frame").evaluate("node => node.style.getPropertyValue('--wipe')") == "20%"
     page.get_by_role("button", name="Go back").click()
     becomes(page, start)
-    page.click(".sg-unpin")
+    page.get_by_role("button", name="Stop comparing").click()
     assert not page.locator(".sg-before").is_visible()
 
 

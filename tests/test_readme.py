@@ -1,4 +1,4 @@
-"""What README says is so: its paths exist, its commands are commands, its Python runs, its front matter is a Space's."""
+"""What README says is so: paths exist, commands are commands, its Python runs, its front matter is a Space's."""
 
 from __future__ import annotations
 

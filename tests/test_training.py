@@ -264,6 +264,6 @@ def test_terminating_the_command_saves_and_ends_within_seconds(tmp_path, repo):
 
 
 def test_the_command_line_names_what_is_wrong(repo):
-    result = subprocess.run([sys.executable, "-m", "stylegan", "train", "--data", "nowhere.zip", "--out", "x/y", "--dry-run",
-                             "--resolution", "50"], cwd=repo, capture_output=True, text=True)  # fmt: skip
+    command = [sys.executable, "-m", "stylegan", "train", "--data", "nowhere.zip", "--out", "x/y", "--resolution", "50"]
+    result = subprocess.run(command, cwd=repo, capture_output=True, text=True)
     assert result.returncode == 2 and "power of two" in result.stderr and result.stderr.count("\n") == 1

@@ -89,6 +89,16 @@ def test_a_run_resumed_further_back_replaces_the_ticks_it_repeats(run):
     assert run.series(["p"]) == {"nimg": [100, 200, 250], "p": [0.1, 0.5, 0.5]}
 
 
+def test_a_folder_made_anew_is_read_anew_by_a_reader_that_knew_the_old_one(run):
+    write_ticks(run, [100, 200])
+    reader = TrainingRun(run.path)
+    assert len(reader.ticks()) == 2
+    (run.path / "events.jsonl").unlink()
+    run._write_config(CONFIG)
+    write_ticks(run, [10, 20, 30])
+    assert [tick["nimg"] for tick in reader.ticks()] == [10, 20, 30]
+
+
 def test_metrics_stand_with_their_ticks_and_the_last_word_counts(run):
     def metric(nimg, value):
         run.append_event("metric", nimg=nimg, name="KID-r64-v1", value=value, std=0.1)

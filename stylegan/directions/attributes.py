@@ -93,8 +93,7 @@ def fit_boundaries(w: Tensor, scores: Tensor, table: AttributeTable, judged: tup
 
 def _conditions(boundary: Boundary, boundaries: list[Boundary], table: AttributeTable) -> Tensor:
     """The normals [M, D] of all other boundaries that do not exclude this one."""
-    others = [other.normal for other in boundaries
-              if other is not boundary and not table.exclusive(boundary.column, other.column)]
+    others = [other.normal for other in boundaries if other.column in table.others(boundary.column)]
     return torch.stack(others) if others else boundary.normal.new_zeros(0, len(boundary.normal))
 
 
@@ -169,7 +168,7 @@ def _choose(probe: Probe, table: AttributeTable, boundaries: list[Boundary], dro
         if reason:
             dropped.append((name, reason))
             continue
-        kept.append(narrow_layers(quick, final, column))
+        kept.append(narrow_layers(quick, final, column, table.others(column)))
         before.append(plain)
         own.append(column)
     yield AttributeStep(0.95, "measuring what each direction does to every attribute")

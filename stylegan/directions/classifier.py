@@ -41,9 +41,10 @@ class AttributeTable:
         """Which columns are regressed; bool [A]."""
         return torch.tensor([kind == CONTINUOUS for kind in self.kinds])
 
-    def exclusive(self, first: int, second: int) -> bool:
-        """Whether two different columns exclude each other."""
-        return first != second and self.groups[first] != "" and self.groups[first] == self.groups[second]
+    def others(self, column: int) -> list[int]:
+        """The columns that a direction for `column` should leave alone: all but itself and those that exclude it."""
+        group = self.groups[column]
+        return [c for c in range(len(self.names)) if c != column and not (group and self.groups[c] == group)]
 
 
 @dataclass(frozen=True)

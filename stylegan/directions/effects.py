@@ -55,17 +55,23 @@ class Probe:
         return replace(self, latents=self.latents[:num])
 
 
-def narrow_layers(probe: Probe, direction: Direction, attribute: int, keep: float = 0.85) -> Direction:
+def narrow_layers(probe: Probe, direction: Direction, attribute: int, others: list[int], keep: float = 0.85,
+                  slack: float = 0.03) -> Direction:
     """The direction on a short run of layers that keeps `keep` (0 to 1) of its effect on its own attribute.
 
-    What a layer does not need to move cannot disturb other attributes. First the coarse end is given up as far as
-    half of the loss allows, then the fine end, each by bisection, as effects grow with the number of layers.
+    A run is taken only if its mean effect on `others`, relative to the own one, is at most `slack` above the whole
+    direction's: conditioning balances layers against each other, and a part of them may be out of balance. First the
+    coarse end is given up as far as half of the loss allows, then the fine end, each by bisection.
     """
     first, last = direction.layers
-    whole = float(probe.effects(direction)[attribute])
+    whole = probe.effects(direction)
+
+    def leak(effects: Tensor) -> float:
+        return float(effects[others].abs().sum() / max(1, len(others)) / effects[attribute].abs().clamp(min=1e-6))
 
     def keeps(layers: tuple[int, int], share: float) -> bool:
-        return float(probe.effects(direction, layers)[attribute]) >= share * whole
+        effects = probe.effects(direction, layers)
+        return bool(effects[attribute] >= share * whole[attribute]) and leak(effects) <= leak(whole) + slack
 
     high = last
     while first < high:
@@ -95,8 +101,8 @@ class EffectMatrix:
     """The measured effect of K directions on A attributes, values [K, A] in standard deviations of each score.
 
     `own` [K] is the column each direction is meant to move; `before` the values before conditioning and layer choice;
-    `flips` (share of yes at -strength, at +strength) or None for continuous attributes; `groups` marks columns that
-    exclude each other; `judged` and `dropped` tell how far the judge can be trusted and what was given up and why.
+    `flips` (share of yes at -strength, at +strength) or None for continuous attributes; `others` [K] the columns
+    each should leave alone; `judged` and `dropped` tell how far the judge can be trusted and what was given up and why.
     """
 
     names: tuple[str, ...]
@@ -104,7 +110,7 @@ class EffectMatrix:
     values: Tensor
     before: Tensor
     own: tuple[int, ...]
-    groups: tuple[str, ...]
+    others: tuple[list[int], ...]
     flips: tuple[tuple[float, float] | None, ...]
     layers: tuple[tuple[int, int], ...]
     strength: float = 2.0
@@ -112,12 +118,11 @@ class EffectMatrix:
     dropped: tuple[tuple[str, str], ...] = ()
 
     def leak(self, values: Tensor | None = None) -> float:
-        """Mean |effect| on other attributes over the effect on the own one; columns that exclude it do not count."""
+        """Mean |effect| on other attributes over the effect on the own one; only those it should leave alone."""
         values = self.values if values is None else values
         ratios = []
         for row, own in enumerate(self.own):
-            group = self.groups[own]
-            others = [c for c in range(len(self.attributes)) if c != own and not (group and self.groups[c] == group)]
+            others = self.others[row]
             if others:
                 ratios.append(float(values[row, others].abs().mean() / values[row, own].abs().clamp(min=1e-6)))
         return sum(ratios) / len(ratios) if ratios else 0.0
@@ -176,7 +181,7 @@ def measure(probe: Probe, table: AttributeTable, directions: list[Direction], be
         values=torch.stack(rows) if rows else torch.zeros(size),
         before=torch.stack([probe.effects(direction) for direction in before]) if before else torch.zeros(size),
         own=tuple(own),
-        groups=table.groups,
+        others=tuple(table.others(column) for column in own),
         flips=tuple(flips),
         layers=tuple(direction.layers for direction in directions),
         strength=probe.strength,

@@ -55,6 +55,8 @@ class TrainingRun:
         self._ticks: list[dict[str, Any]] = []
         self._metrics: dict[tuple[Any, ...], dict[str, Any]] = {}
         self._history_byte = 0
+        self._history_of = 0
+        self._history_lock = threading.Lock()
 
     def __repr__(self) -> str:
         return f"TrainingRun({str(self.path)!r})"
@@ -239,21 +241,23 @@ class TrainingRun:
 
     def ticks(self) -> list[dict[str, Any]]:
         """Every tick that still stands, oldest first; a run resumed further back replaces the ticks it repeats."""
-        self._read_history()
-        return list(self._ticks)
+        with self._history_lock:
+            self._read_history()
+            return list(self._ticks)
 
     def metrics(self) -> list[dict[str, Any]]:
         """Every metric event that still stands, by images seen: the last word for each name, average and count."""
-        self._read_history()
-        last = self._ticks[-1]["nimg"] if self._ticks else 0
-        return sorted((one for one in self._metrics.values() if one["nimg"] <= last), key=lambda one: one["nimg"])
+        with self._history_lock:
+            self._read_history()
+            last = self._ticks[-1]["nimg"] if self._ticks else 0
+            return sorted((one for one in self._metrics.values() if one["nimg"] <= last), key=lambda one: one["nimg"])
 
     def _read_history(self) -> None:
-        """Take in the events that are new since the last look."""
-        records, next_byte = self.events(self._history_byte)
-        if next_byte < self._history_byte:
-            self._ticks, self._metrics = [], {}
-        self._history_byte = next_byte
+        """Take in the events that are new since the last look; all of them when a trainer has started since."""
+        config, since = stamp(self.path / "config.json")[0], self._history_byte
+        records, self._history_byte = self.events(since if config == self._history_of else 0)
+        if config != self._history_of or self._history_byte < since:
+            self._ticks, self._metrics, self._history_of = [], {}, config
         for record in records:
             nimg = record.get("nimg")
             if record.get("kind") == "metric" and isinstance(nimg, int):

@@ -52,10 +52,7 @@ def build(context: AppContext) -> ExploreTab:
                         widget(name)
 
     def on_upload(upload: str) -> dict[str, Any]:
-        try:
-            return opened(context.models.add(upload).name)
-        except StyleGANError as error:
-            return {"error": str(error), "stamp": time.time_ns()}
+        return add_model(context, upload)
 
     upload.upload(
         on_upload, inputs_kwargs={"upload": upload}, outputs=stage, show_progress_on=upload, api_visibility="private"
@@ -67,6 +64,16 @@ def build(context: AppContext) -> ExploreTab:
 def opened(name: str) -> dict[str, Any]:
     """The stage's order to show a model; the stamp makes it new each time."""
     return {"open": name, "stamp": time.time_ns()}
+
+
+def add_model(context: AppContext, upload: str) -> dict[str, Any]:
+    """Put an uploaded model into the folder; the stage's order to show it, or to say why not."""
+    try:
+        if not context.allow_uploads:
+            raise RequestError("Uploads are switched off here; whoever runs the app can allow them with --uploads.")
+        return opened(context.models.add(upload).name)
+    except StyleGANError as error:
+        return {"error": str(error), "stamp": time.time_ns()}
 
 
 def open_snapshot(context: AppContext, path: str | None) -> dict[str, Any]:

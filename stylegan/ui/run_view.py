@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import time
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,16 @@ CURVES = ("logits_real", "logits_fake", "r_t", "p", "r1", "loss_g", "loss_d", "i
 
 def find_run(root: Path, name: str | None) -> TrainingRun | None:
     """The named run under `root`; without a name, or when it is gone, the one that trains or the newest."""
-    if name:
-        run = TrainingRun(run_folder(root, name))
-        if run.exists():
-            return run
-    return next(iter(list_runs(root)), None)
+    folder = run_folder(root, name) if name else None
+    if folder is None or not TrainingRun(folder).exists():
+        folder = next((run.path for run in list_runs(root)), None)
+    return None if folder is None else _opened(folder)
+
+
+@lru_cache(maxsize=32)
+def _opened(folder: Path) -> TrainingRun:
+    """The run of a folder, kept so that its history is read only once, however many pages look at it."""
+    return TrainingRun(folder)
 
 
 def active_run(root: Path) -> TrainingRun | None:
@@ -79,19 +85,25 @@ def resolved_config(run: TrainingRun) -> dict[str, Any]:
 
 def progress(config: dict[str, Any], tick: dict[str, Any], nimg: int) -> tuple[float, str]:
     """(share done 0..1, the goal in words) of whichever budget is nearer to its end."""
-    goals = []
-    if config.get("kimg"):
-        goals.append((nimg / (config["kimg"] * 1000), f"{nimg / 1000:.1f} of {config['kimg']:g} kimg"))
-    if config.get("minutes"):
-        seconds = tick.get("seconds", 0.0)
-        goals.append((seconds / (config["minutes"] * 60), f"{duration(seconds)} of {config['minutes']:g} min"))
-    fraction, goal = max(goals, default=(0.0, f"{kimg(nimg)}, no end set"))
-    return min(max(fraction, 0.0), 1.0), goal
+    unit, spent, budget = nearer_budget(config, tick, nimg)
+    if not budget:
+        return 0.0, f"{kimg(nimg)}, no end set"
+    goal = f"{spent:.1f} of {budget:g} kimg" if unit == "kimg" else f"{duration(60 * spent)} of {budget:g} min"
+    return min(max(spent / budget, 0.0), 1.0), goal
+
+
+def nearer_budget(config: dict[str, Any], tick: dict[str, Any], nimg: int) -> tuple[str, float, float]:
+    """("kimg" or "minutes", how much is spent, how much was asked for) of the budget that ends the run first."""
+    spent = {"kimg": nimg / 1000, "minutes": tick.get("seconds", 0.0) / 60}
+    budgets = {unit: float(config.get(unit) or 0.0) for unit in spent}
+    unit = max(spent, key=lambda unit: spent[unit] / budgets[unit] if budgets[unit] else -1.0)
+    return unit, spent[unit], budgets[unit]
 
 
 def facts(tick: dict[str, Any], nimg: int, state: str) -> list[list[str]]:
     """[name, value, meaning] of the figures in the status line."""
-    shown = [["images", kimg(nimg), "Training pictures shown so far; 1 kimg is a thousand"]]
+    count, unit = kimg(nimg).split()
+    shown = [[unit, count, "Training pictures shown so far; 1 kimg is a thousand"]]
     if "epoch" in tick:
         shown.append(["epochs", f"{tick['epoch']:.1f}", "How often each picture has been shown"])
     if tick.get("images_per_second"):

@@ -134,12 +134,12 @@ class _Tab:
         self.source.input(self.on_source, self.source, [self.sample, self.files, self.folder], **quick)
         looks = [page.load, self.source.input, self.sample.input, self.files.change, self.folder.submit,
                  self.folder.blur, self.resolution.input]
-        gr.on(looks, self.on_look, inputs_kwargs=form, outputs=self.pictures, show_progress="hidden",
+        gr.on(looks, self.on_look, inputs_kwargs=form, outputs=self.pictures, show_progress="minimal",
               trigger_mode="always_last", api_visibility="private")
         edits = [one.change if one is self.files else one.input for one in form.values()]
         gr.on([page.load, *edits], self.on_form, inputs_kwargs=form,
               outputs=[self.shell, self.name], trigger_mode="always_last", **quick)
-        self.start.click(self.on_start, inputs_kwargs=form, outputs=[*shown, self.problem],
+        self.start.click(self.on_start, inputs_kwargs=form, outputs=[*shown, self.shell, self.name, self.problem],
                          show_progress_on=self.start, api_visibility="private")
         acts = ((self.stop, self.on_stop, [self.runs]), (self.snapshot, self.on_snapshot, [self.runs]),
                 (self.resume, self.on_continue, [self.runs, self.more]))
@@ -200,7 +200,7 @@ class _Tab:
         try:
             run = train_form.start_run(chosen, self.context.runs_root, self.context.data_roots,
                                        self._transfer(chosen.transfer or ""))
-            return {**self.refresh(run.name, ""), self.problem: ""}
+            return {**self.refresh(run.name, ""), **self.on_form(**form), self.problem: ""}
         except StyleGANError as error:
             return {self.problem: str(error)}
 

@@ -143,8 +143,7 @@ def pictures_view(look: Look, resolution: int) -> dict[str, Any]:
                      "square and resized.")
     small = sum(count for size, count in look.sizes if min(size) < resolution)
     if small:
-        notes.append(f"Smaller than {resolution} px, so that they will look soft: {small:,}. {look.resolution} px suits "
-                     "the set.")
+        notes.append(f"{small:,} will look soft, being smaller than {resolution} px; {look.resolution} px suits them.")
     if look.num_classes:
         notes.append(f"They come with {look.num_classes} classes.")
     return {"accepted": look.num_accepted, "notes": notes, "sheet": look.sheet, "columns": look.columns,
@@ -168,9 +167,7 @@ def start_run(form: Form, runs_root: Path, roots: Sequence[Path], transfer: str 
 
     Raises a StyleGANError with one sentence when something does not fit or another run is training.
     """
-    active = run_view.active_run(runs_root)
-    if active:
-        raise TrainingError(f"{active.name} is training already; stop it first, or wait until it is done.")
+    _require_idle(runs_root)
     name = (form.name or "").strip() or suggest_name(form, runs_root)
     folder = run_folder(runs_root, name)
     if TrainingRun(folder).exists():
@@ -184,21 +181,30 @@ def start_run(form: Form, runs_root: Path, roots: Sequence[Path], transfer: str 
 
 
 def continue_run(run: TrainingRun, more: float | None) -> TrainingRun:
-    """Start the trainer again in the same folder; `more` is added to a budget that is used up."""
+    """Start the trainer again in the same folder; `more` is added to the budget that is used up."""
+    _require_idle(run.path.parent)
     config = TrainConfig.from_dict(run.config())
     if run.state() == "done":
         if not more or more <= 0:
             raise TrainingError(f"{run.name} has done all that was asked; say for how much longer it shall train.")
-        unit, _ = budget(run)
-        config = config.replace(**{unit: getattr(config.resolve(), unit) + more})
+        unit, asked = budget(run)
+        config = config.replace(**{unit: asked + more})
     return TrainingRun.start(config)
 
 
 def budget(run: TrainingRun) -> tuple[str, float]:
-    """What the run's length is counted in, kimg or minutes, and how much was asked for."""
-    config = run_view.resolved_config(run)
-    unit = "minutes" if config.get("minutes") and not config.get("kimg") else "kimg"
-    return unit, float(config.get(unit, 0.0))
+    """What ends the run, kimg or minutes, and how much of it was asked for."""
+    ticks = run.ticks()
+    unit, _, asked = run_view.nearer_budget(run_view.resolved_config(run), ticks[-1] if ticks else {},
+                                            run.status().get("nimg", 0))
+    return unit, asked
+
+
+def _require_idle(runs_root: Path) -> None:
+    """Raise TrainingError while a run trains: two would only slow each other down."""
+    active = run_view.active_run(runs_root)
+    if active:
+        raise TrainingError(f"{active.name} is training already; stop it first, or wait until it is done.")
 
 
 def data_of(form: Form, folder: Path) -> str:

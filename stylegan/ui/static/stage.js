@@ -8,7 +8,7 @@ const before = h("canvas", {class: "sg-before", "aria-hidden": "true"});
 const wipe = h("input", {type: "range", min: 0, max: 100, step: 0.5, value: 50, class: "sg-wipe",
                          "aria-label": "Wipe between the pinned and the present picture"});
 const compass = h("div", {class: "sg-compass", "aria-hidden": "true"});
-const tags = h("div", {class: "sg-tags", "aria-hidden": "true"}, h("span", {}, "pinned"), h("span", {}, "now"));
+const tags = h("div", {class: "sg-tags"}, h("span", {}, "pinned"));
 const frame = h("div", {class: "sg-frame"}, canvas, before, tags, wipe, compass, h("div", {class: "sg-drop"}, "Drop to restore its state"));
 const timing = h("span", {class: "sg-timing"}, "waiting for the model…");
 const where = h("span", {class: "sg-where"});
@@ -126,13 +126,14 @@ function pinNow() {
 }
 function showWipe() {
   frame.classList.toggle("sg-pinned", Boolean(pinned));
-  pin.hidden = Boolean(pinned); unpin.hidden = restore.hidden = !pinned;
+  pin.hidden = Boolean(pinned);
   frame.style.setProperty("--wipe", `${wipe.value}%`);
 }
 wipe.addEventListener("input", showWipe);
 const pin = button("pin", "Pin this picture, to compare the next ones with it", pinNow, "Compare");
-const unpin = button("close", "Stop comparing", () => { pinned = null; showWipe(); }, "", "sg-unpin");
-const restore = button("back", "Go back to the pinned state", () => studio.adopt(pinned), "Go back");
+tags.append(button("back", "Go back to the pinned state", () => studio.adopt(pinned)),
+            button("close", "Stop comparing", () => { pinned = null; showWipe(); }),
+            h("span", {class: "sg-grow"}), h("span", {}, "now"));
 
 // --- files --------------------------------------------------------------------------------------------------------------
 async function save() {
@@ -153,13 +154,13 @@ const snap = button("snap", "Snap to the nearest whole seed", () => {
   walk({...studio.request, dx: Math.round(dx), dy: Math.round(dy)}, 0, 0, false);
 }, "Snap");
 const undo = button("undo", "Undo", studio.undo), redo = button("redo", "Redo", studio.redo);
-const all = button("reset", "Set every control back to its default", studio.reset, "Reset");
+const all = button("reset", "Set every control back to its default", studio.reset, "Reset all");
 all.id = "reset-all";
 
 element.firstElementChild.append(
   frame,
   h("div", {class: "sg-caption"}, where, snap, timing),
-  h("div", {class: "sg-tools"}, undo, redo, all, pin, restore, unpin, h("span", {class: "sg-grow"}),
+  h("div", {class: "sg-tools"}, undo, redo, all, pin, h("span", {class: "sg-grow"}),
     button("open", "Restore the state of a saved PNG", async () => restoreFrom(await studio.pickFile("image/png")), "Open"),
     button("download", "Save the picture as a lossless PNG with its settings inside", save, "Download", "sg-primary")),
   said);

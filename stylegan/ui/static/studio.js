@@ -47,22 +47,25 @@
       studio.say("Everything is back at its default. Undo brings it back.");
     },
     async step(from, onto) {
-      if (!from.length) return;
-      onto.push(committed); committed = from.pop();
-      await studio.adopt(committed, false);
+      const left = committed;
+      if (!from.length || !await studio.adopt(from.at(-1), false)) return;
+      from.pop();
+      onto.push(left);
+      studio.emit("settled");
     },
     undo: () => studio.step(studio.past, studio.future),
     redo: () => studio.step(studio.future, studio.past),
 
-    // Show a session that may belong to another model: fetch that model's facts first.
+    // Show a session, whose model may be another one; false when that is gone. Unless `record`, no history is made.
     async adopt(session, record = true) {
       if (session.request.model !== studio.facts.name) {
         const answer = await studio.call("open_model", {session, name: session.request.model});
         if (answer) studio.take(answer, record);
-        return;
+        return Boolean(answer);
       }
       if (!record) committed = session;
       studio.replace(session);
+      return true;
     },
     take(answer, record = true) {
       if (answer.models) studio.models = answer.models;
