@@ -55,22 +55,33 @@ def open_browser() -> Iterator[Any]:
 
 @contextmanager
 def open_page(
-    browser: Any, url: str, width: int = 1280, height: int = 800, ready: str = "#stage [data-shown]", **options: Any
+    browser: Any,
+    url: str,
+    width: int = 1280,
+    height: int = 800,
+    ready: str = "#stage [data-shown]",
+    profile: Any = None,
+    **options: Any,
 ) -> Iterator[Any]:
-    """A page of its own on the app; on leaving it, anything that went wrong in its console fails the test."""
-    context = browser.new_context(viewport={"width": width, "height": height}, **options)
+    """A page on the app, with a fresh profile unless one is given (which spares loading all scripts anew).
+
+    On leaving it, anything that went wrong in its console fails the test.
+    """
+    context = profile or browser.new_context(viewport={"width": width, "height": height}, **options)
     page = context.new_page()
     page.set_default_timeout(PATIENCE)
-    page.problems = []
-    page.on("pageerror", lambda error: page.problems.append(str(error)))
-    page.on("console", lambda message: page.problems.append(message.text) if message.type == "error" else None)
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
     try:
         page.goto(url)
         page.wait_for_selector(ready)
         yield page
-        assert page.problems == []
+        assert problems == []
     finally:
-        context.close()
+        page.close()
+        if profile is None:
+            context.close()
 
 
 @contextmanager

@@ -479,4 +479,4 @@ def test_settings_changed_at_random_give_data_or_our_error(tmp_path):
             outcomes["data"] += 1
         except CheckpointError:
             outcomes["refused"] += 1
-    assert min(outcomes.values()) > 10, outcomes
+    assert min(outcomes.values()) >= 5, outcomes

@@ -200,8 +200,8 @@ def test_a_damaged_file_is_not_written_over(model, capsys):
 
 def test_everything_at_once_for_a_model(model, tmp_path, monkeypatch):
     monkeypatch.setattr(build_room, "build", lambda checkpoint: Toy())
-    directions, matrix = build_room.build_all(model, _zip(tmp_path / "toy.zip", True), num=3, samples=600,
-                                              rename={"tan": "sun-tan"})
+    recipe = build_room.Recipe(num=3, samples=600, rename=(("tan", "sun-tan"),))
+    directions, matrix = build_room.build_all(model, _zip(tmp_path / "toy.zip", True), recipe)
     assert isinstance(matrix, EffectMatrix) and "sun-tan" in matrix.names
     loaded = load_directions(directions_path(model), model_hash(model))
     assert [d.name for d in loaded] == [d.name for d in directions]

@@ -56,13 +56,21 @@ def browser() -> Iterator[Any]:
         yield found
 
 
+@pytest.fixture(scope="module")
+def profile(browser) -> Iterator[Any]:
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    yield context
+    context.close()
+
+
 @pytest.fixture
-def page(browser, url) -> Iterator[Any]:
-    with open_page(browser, url) as opened:
+def page(browser, url, profile) -> Iterator[Any]:
+    with open_page(browser, url, profile=profile) as opened:
         yield opened
 
 
 PICTURE = "document.querySelector('#stage canvas').toDataURL()"
+RESTING = "document.querySelector('#stage [data-shown]').dataset.busy !== 'true'"
 
 
 def picture(page: Any) -> str:
@@ -71,10 +79,10 @@ def picture(page: Any) -> str:
 
 
 def changes(page: Any, act: Callable[[], Any]) -> str:
-    """Do something and wait until the canvas shows another picture; returns it."""
+    """Do something and wait until the canvas shows another picture and no newer one is on its way; returns it."""
     before = picture(page)
     act()
-    page.wait_for_function(f"before => {PICTURE} !== before", arg=before)
+    page.wait_for_function(f"before => {PICTURE} !== before && {RESTING}", arg=before)
     return picture(page)
 
 
@@ -99,7 +107,7 @@ def slide(page: Any, selector: str, share: float) -> None:
     page.mouse.up()
 
 
-def test_a_slider_is_followed_reset_and_undone(page):
+def test_a_slider_is_followed_reset_undone_and_compared(page):
     start = picture(page)
     assert "16 px" in page.locator("#model-about").inner_text() and "ms" in page.locator(".sg-timing").inner_text()
     assert page.locator("#psi .sg-reset").is_disabled() and page.locator("#class-row").count() == 0
@@ -115,6 +123,15 @@ def test_a_slider_is_followed_reset_and_undone(page):
     says(page, "goes from -1 to 2")
     page.click("#reset-all")
     becomes(page, start)
+    page.get_by_role("button", name="Compare").click()
+    changes(page, lambda: page.click("[aria-label='Next seed']"))
+    assert page.locator(".sg-before").is_visible()
+    page.locator(".sg-wipe").fill("20")
+    assert page.locator(".sg-frame").evaluate("node => node.style.getPropertyValue('--wipe')") == "20%"
+    page.get_by_role("button", name="Go back").click()
+    becomes(page, start)
+    page.get_by_role("button", name="Stop comparing").click()
+    assert not page.locator(".sg-before").is_visible()
 
 
 def test_the_picture_is_a_pad_over_the_plane_of_seeds(page):
@@ -259,19 +276,6 @@ def test_models_come_and_go_without_a_restart(page, folder):
     page.get_by_role("button", name="Undo").click()
     page.wait_for_selector("#class-row")
     assert page.input_value("#model") == "classes" and page.input_value("#label") == "2"
-
-
-def test_before_and_after_can_be_wiped_and_gone_back_to(page):
-    start = picture(page)
-    page.get_by_role("button", name="Compare").click()
-    changes(page, lambda: page.click("[aria-label='Next seed']"))
-    assert page.locator(".sg-before").is_visible()
-    page.locator(".sg-wipe").fill("20")
-    assert page.locator(".sg-frame").evaluate("node => node.style.getPropertyValue('--wipe')") == "20%"
-    page.get_by_role("button", name="Go back").click()
-    becomes(page, start)
-    page.get_by_role("button", name="Stop comparing").click()
-    assert not page.locator(".sg-before").is_visible()
 
 
 def test_a_phone_keeps_the_picture_above_the_controls(browser, url):

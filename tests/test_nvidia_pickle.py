@@ -313,7 +313,7 @@ def test_chance_damage_gives_data_or_our_error():
             outcomes["data"] += 1
         except CheckpointError:
             outcomes["refused"] += 1
-    assert min(outcomes.values()) > 10, outcomes
+    assert min(outcomes.values()) >= 5, outcomes
 
 
 def test_reading_needs_neither_torch_nor_memory(tmp_path):

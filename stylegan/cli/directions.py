@@ -28,10 +28,10 @@ def _parse_layers(text: str) -> tuple[int, int]:
     return int(first), int(last or first)
 
 
-def _parse_names(text: str) -> tuple[str, ...]:
-    """`old=new,old=new` as a tuple of such pairs; RequestError when one is not a pair."""
-    pairs = tuple(part.strip() for part in text.split(",") if part.strip())
-    if not all(part.rpartition("=")[0] and part.rpartition("=")[2] for part in pairs):
+def _parse_names(text: str) -> tuple[tuple[str, str], ...]:
+    """`old=new,old=new` as pairs; RequestError when one is not a pair. A label's own '=' may stay in it."""
+    pairs = tuple(tuple(part.strip().rpartition("=")[::2]) for part in text.split(",") if part.strip())
+    if not all(old and new for old, new in pairs):
         raise RequestError(f"--rename takes LABEL=NAME,LABEL=NAME, not {text[:60]!r}.")
     return pairs
 
@@ -49,7 +49,7 @@ class DirectionsOptions:
     layers: tuple[int, int] | None = option(None, "layers that SeFa factorises", metavar="FIRST-LAST",
                                             parse=_parse_layers)
     condition: bool = option(True, "keep named directions from moving the other attributes")
-    rename: tuple[str, ...] = option((), "other names for labels, LABEL=NAME,...", metavar="LABEL=NAME",
+    rename: tuple[tuple[str, str], ...] = option((), "other names for labels, LABEL=NAME,...", metavar="LABEL=NAME",
                                      parse=_parse_names)
     matrix: str = option("", "also write the measured effects as Markdown", metavar="FILE.md")
 
@@ -78,12 +78,16 @@ def run(args: argparse.Namespace) -> int:
 
     from stylegan.checkpoint.file import build, model_hash, read_any
     from stylegan.checkpoint.folder import ModelFolder
+    from stylegan.directions.build import METHODS, Recipe, find_directions
     from stylegan.directions.store import directions_path, keep_directions, tied
     from stylegan.files import write_atomic
 
     path = ModelFolder(args.checkpoints).find(args.model)
     checkpoint = read_any(path)
-    found, matrix = _find(build(checkpoint), options)
+    recipe = Recipe(METHODS if options.method == "all" else (options.method,), options.num, options.samples,
+                    options.seed, options.layers, options.condition, options.rename)
+    found, matrix = find_directions(build(checkpoint), recipe, options.data or None,
+                                    lambda step: print(step, file=sys.stderr))
     found = tied(found, model_hash(checkpoint))
     out = directions_path(path)
     total, replaced = keep_directions(out, found)
@@ -97,30 +101,6 @@ def run(args: argparse.Namespace) -> int:
         _print(found, matrix)
         print(f"{out}: {total} directions")
     return 0
-
-
-def _find(generator, options: DirectionsOptions) -> tuple[list[Direction], EffectMatrix | None]:
-    """The directions that were asked for, and the matrix when labelled pictures were."""
-    from stylegan.directions.build import describe, find_blind, labelled_images
-    from stylegan.directions.classes import find_classes
-
-    if options.method == "attributes" and not options.data:
-        return find_classes(generator, samples=options.samples or 4_000, seed=options.seed), None
-    blind = []
-    if options.method != "attributes":
-        kinds = ("pca", "sefa") if options.method == "all" else (options.method,)
-        blind = find_blind(generator, kinds, options.num, options.samples, options.seed, options.layers)
-    if not options.data:
-        return blind, None
-    from stylegan.directions.attributes import find_attributes
-
-    found = find_attributes(
-        generator, labelled_images(generator, options.data), lambda step: print(step, file=sys.stderr),
-        samples=options.samples or 4_000, seed=options.seed, conditioned=options.condition,
-        rename=dict(pair.rpartition("=")[::2] for pair in options.rename),
-    )
-    named = found.directions if options.method in ("attributes", "all") else []
-    return [*named, *describe(blind, found)], found.matrix
 
 
 def _as_json(out: Path, found: list[Direction], matrix: EffectMatrix | None) -> dict:

@@ -58,7 +58,7 @@ class _Tab:
         """The run picker, what can be done with the run, and the run itself."""
         with gr.Row(elem_id="train-actions"):
             self.runs = gr.Dropdown([], label="Run", show_label=False, container=False, allow_custom_value=True,
-                                    min_width=180, scale=2, elem_id="train-runs")
+                                    min_width=180, scale=2, visible=False, elem_id="train-runs")
             self.resume = gr.Button("Continue", size="md", scale=0, min_width=170, visible=False,
                                     elem_id="train-continue")
             self.more = gr.Number(10, show_label=False, container=False, minimum=0.1, scale=0, min_width=80,
@@ -67,14 +67,15 @@ class _Tab:
                                       elem_id="train-snapshot")
             self.stop = gr.Button("Stop and save", size="md", scale=0, min_width=120, visible=False,
                                   elem_id="train-stop")
-        self.view = widget("train-run", [self.picture], {"run": None})
+        self.view = widget("train-run", [self.picture])
 
     def _make_form(self) -> None:
         """Everything that decides a new run."""
         allowed, samples = self.context.allow_training, list(sample_sets())
-        sources = [SAMPLE, UPLOAD, FOLDER] if self.context.data_roots or not self.context.public else [SAMPLE, UPLOAD]
+        by_path = allowed and (self.context.data_roots or not self.context.public)
+        sources = [SAMPLE, *([UPLOAD] if allowed else []), *([FOLDER] if by_path else [])]
         gr.Markdown(NO_TRAINING, visible=not allowed, elem_id="train-off")
-        with gr.Group(visible=allowed):
+        with gr.Group():
             self.source = gr.Radio(sources, value=SAMPLE, label="Pictures", elem_id="train-source")
             self.sample = gr.Dropdown(samples, value=samples[0] if samples else None, label="Sample set",
                                       show_label=False, elem_id="train-sample")
@@ -125,19 +126,17 @@ class _Tab:
         quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
         form = {field.name: getattr(self, field.name) for field in fields(Form)}
         shown = [self.runs, self.view, self.seen, self.stop, self.snapshot, self.resume, self.more]
-        page = Context.root_block
-        page.load(lambda: self.refresh(None, ""), None, shown, **quick)
-        page.load(self.on_choices, None, [self.transfer], **quick)
+        tab = Context.block  # a page that stays in Explore asks for nothing here
+        gr.on([tab.select, self.runs.input], self.on_select, self.runs, shown, **quick)
         self.timer.tick(self.refresh, [self.runs, self.seen], shown, **quick)
-        self.runs.input(lambda name: self.refresh(name, ""), self.runs, shown, **quick)
-        self.transfer.focus(self.on_choices, None, [self.transfer], **quick)
+        gr.on([tab.select, self.transfer.focus], self.on_choices, None, [self.transfer], **quick)
         self.source.input(self.on_source, self.source, [self.sample, self.files, self.folder], **quick)
-        looks = [page.load, self.source.input, self.sample.input, self.files.change, self.folder.submit,
+        looks = [tab.select, self.source.input, self.sample.input, self.files.change, self.folder.submit,
                  self.folder.blur, self.resolution.input]
         gr.on(looks, self.on_look, inputs_kwargs=form, outputs=self.pictures, show_progress="minimal",
               trigger_mode="always_last", api_visibility="private")
         edits = [one.change if one is self.files else one.input for one in form.values()]
-        gr.on([page.load, *edits], self.on_form, inputs_kwargs=form,
+        gr.on([tab.select, *edits], self.on_form, inputs_kwargs=form,
               outputs=[self.shell, self.name], trigger_mode="always_last", **quick)
         self.start.click(self.on_start, inputs_kwargs=form, outputs=[*shown, self.shell, self.name, self.problem],
                          show_progress_on=self.start, api_visibility="private")
@@ -166,6 +165,10 @@ class _Tab:
             self.resume: gr.Button(f"Continue for {unit}" if done else "Continue", visible=may_resume),
             self.more: gr.Number(visible=may_resume and done, **({"value": budget} if not seen else {})),
         }
+
+    def on_select(self, name: str | None) -> dict:
+        """Everything about the chosen run, or about the one that trains or is newest."""
+        return self.refresh(name, "")
 
     def on_source(self, source: str) -> dict:
         """Show the one field that belongs to the chosen source."""

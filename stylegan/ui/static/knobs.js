@@ -93,6 +93,7 @@ function refresh() {
   const random = document.getElementById("noise-seed"), strength = document.getElementById("noise-strength");
   if (random) random.hidden = studio.request.noise !== "random";
   if (strength) strength.hidden = studio.request.noise === "none";
+  for (const row of rows) if (["psi", "cutoff"].includes(row.id)) row.classList.toggle("sg-idle", Boolean(studio.request.ws));
 }
 
 const settings = h("div", {class: "sg-settings"});

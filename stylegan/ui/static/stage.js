@@ -55,6 +55,7 @@ function pump() {
     wanted = null;
     draw(session, ++sequence);
   }
+  element.dataset.busy = Boolean(flying || wanted);
 }
 studio.on("session", element, ({dragging}) => {
   place();

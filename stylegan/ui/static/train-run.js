@@ -26,8 +26,8 @@ const body = h("div", {class: "tr-body"},
     h("figure", {class: "tr-left"}, h("figcaption", {}, "Generated, always the same seeds ", when), fake),
     h("figure", {class: "tr-right"}, h("figcaption", {}, "Training pictures"), real)),
   h("div", {class: "tr-scrub"}, play, first, range, last, open), charts);
-const empty = h("div", {class: "tr-empty"}, h("b", {}, "No run yet"),
-  h("span", {}, "Choose pictures and press Start training: the first grid is here within seconds. Closing the page stops nothing."));
+const empty = h("div", {class: "tr-empty"}, h("b", {}), h("span", {}));
+function sayEmpty(title, words) { empty.firstChild.textContent = title; empty.lastChild.textContent = words; }
 root.replaceChildren(empty, body);
 
 // --- pictures: fetched once, kept for the scrubber -------------------------------------------------------------------
@@ -162,6 +162,8 @@ new ResizeObserver(drawCharts).observe(charts);
 function update() {
   const before = view.run;
   view = props.value || {run: null};
+  if (props.value) sayEmpty("No run yet", "Choose pictures and press Start training: the first grid is here within seconds. Closing the page stops nothing.");
+  else sayEmpty("", "Looking for runs…");
   root.classList.toggle("tr-none", !view.run);
   element.dataset.run = view.run || ""; element.dataset.state = view.state || "";
   if (view.run !== before) { stopPlaying(); follow = true; at = -1; pictures = new Map(); }
