@@ -293,9 +293,9 @@ def test_a_run_is_started_watched_from_two_pages_stopped_and_opened(studio):
         for each in (page, second):
             wait_for(each, "run.state === 'stopped'")
         page.click("#train-open")
-        page.wait_for_selector("#stage [data-shown]")
         path = TrainingRun(runs / "journey").snapshots()[-1][1]
-        page.wait_for_selector(f"#stage [data-hash^='{model_hash(path)[:12]}']")
+        page.wait_for_function(f"studio.facts.hash.startsWith('{model_hash(path)[:12]}')")
+        page.wait_for_selector("#stage [data-shown]")
 
 
 def test_a_run_from_the_shell_appears_by_itself_and_a_crash_says_why(studio):

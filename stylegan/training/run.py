@@ -161,7 +161,7 @@ class TrainingRun:
             if status.get("pid") != os.getpid() and self.state() in ALIVE_STATES:
                 raise TrainingError(_already_trains(self.name, status))
             return
-        self._lock_file = open(self.path / "lock", "ab")  # noqa: SIM115  held until the process ends
+        self._lock_file = open(self.path / "lock", "ab")  # held until the process ends
         try:
             fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
