@@ -120,7 +120,7 @@ def test_attributes_are_sorted_out_before_anything_is_learned():
                     "hair=red": (hair == 0) * 1.0, "hair=brown": (hair == 1) * 1.0, "unknown": np.full(200, np.nan)})
     table = read_attributes(image_set, rename={"big": "large face!"})
     assert table.names == ("red-hair", "brown-hair", "grey", "large-face")
-    assert table.others(0) == [2, 3] and table.others(3) == [0, 1, 2]  # red hair excludes brown hair
+    assert table.others(0) == [2, 3] and table.others(3) == [0, 1, 2] and table.rivals(1) == [0]
     reasons = dict(table.dropped)
     assert "same as large-face" in reasons["size"] and "2 of 200" in reasons["rare"]
     assert "known for" in reasons["unknown"]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from stylegan.checkpoint.file import FOREIGN_SUFFIXES, build, read_any, read_header, save_checkpoint
+from stylegan.checkpoint.card import architecture, model_card
+from stylegan.checkpoint.catalogue import Published
+from stylegan.checkpoint.file import FOREIGN_SUFFIXES, Checkpoint, read_header, save_checkpoint
 from stylegan.errors import CheckpointError
-from stylegan.files import safe_name
+from stylegan.files import safe_name, write_atomic
 from stylegan.networks.config import GeneratorConfig
 
 SUFFIX = ".safetensors"
@@ -69,22 +73,24 @@ class ModelFolder:
         there = f"there are: {', '.join(names[:20])}" if names else "it holds no model yet"
         raise CheckpointError(f"No model {text[:80]!r} in {self.path.name or self.path}; {there}.")
 
-    def add(self, upload: str | Path, name: str | None = None) -> ModelEntry:
-        """Check a model file, convert it where it is foreign, and store it under `name`; an existing model is kept.
-
-        Raises CheckpointError when the file is no model, and when another model has that name.
-        """
-        upload = Path(upload)
-        name = safe_name(name if name is not None else upload.stem)
-        checkpoint = read_any(upload)
-        build(checkpoint)
-        target = self.path / (name + SUFFIX)
+    def place(self, name: str) -> Path:
+        """Where a new model of that name goes; CheckpointError when it cannot have the name."""
+        target = self.path / (safe_name(name) + SUFFIX)
         if target.name.endswith(DIRECTIONS_SUFFIX):
             raise CheckpointError(f"The name {name!r} is kept for directions; choose another one.")
         if target.exists():
             raise CheckpointError(f"There is a model {name!r} already; choose another name.")
-        save_checkpoint(target, checkpoint)
-        return ModelEntry(name, target, target.stat().st_size, checkpoint.config)
+        return target
+
+    def add(self, file: str | Path, name: str | None = None, published: Published | None = None) -> ModelEntry:
+        """Check a model file, convert it where it is foreign, and store it with its card; no model is replaced.
+
+        Without a `name` it is called like the file. Raises CheckpointError when the file is no model, and when another
+        model has that name.
+        """
+        target = self.place(plain_name(Path(file).stem) if name is None else name)
+        checkpoint = import_model(file, target, published)
+        return ModelEntry(target.stem, target, target.stat().st_size, checkpoint.config)
 
     def _allows(self, path: Path) -> bool:
         """True when a path may be opened: anywhere without roots, else only inside one."""
@@ -115,6 +121,55 @@ class ModelFolder:
                 found[path.stem] = (path, about.st_size, self._seen[path][1])
             self._seen = {path: self._seen[path] for path, _, _ in found.values()}
         return list(found.values())
+
+
+def plain_name(stem: str) -> str:
+    """A usable model name from a file's name without its ending."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-.")[:64] or "model"
+
+
+def download_model(published: Published, name: str, folder: Path, progress: Callable[[int, int | None], None],
+                   mirrors: Collection[str] = ()) -> Path:
+    """Fetch a published model into a hidden file of the folder, going on where an earlier download ended.
+
+    `progress` and `mirrors` are the `progress` and `allow` of `download`, which also tells the errors.
+    """
+    from stylegan.checkpoint.download import download
+
+    ending = Path(published.url.split("?")[0]).suffix or ".pkl"
+    return download(published.url, folder / f".{name}.download{ending}", num_bytes=published.num_bytes,
+                    sha256=published.sha256, progress=progress, allow=mirrors)
+
+
+def import_model(source: str | Path, target: Path, published: Published | None = None, half: bool = False) -> Checkpoint:
+    """Turn a model file of any supported kind into ours at `target`, with its card beside it; nothing in it is run.
+
+    Raises CheckpointError, one sentence, for anything that is no model.
+    """
+    from stylegan.checkpoint.convert import convert_file
+
+    checkpoint = convert_file(source)
+    offered = {"url": published.url, "licence": published.licence} if published else {}
+    provenance = {"source": Path(source).name} | checkpoint.provenance | offered
+    if published:
+        provenance["source"] = published.url.split("?")[0].rpartition("/")[2]
+    checkpoint = dataclasses.replace(checkpoint, provenance=provenance)
+    save_checkpoint(target, checkpoint, half)
+    write_atomic(target.with_suffix(".md"), model_card(target.stem, checkpoint, half).encode())
+    return checkpoint
+
+
+def report(checkpoint: Checkpoint) -> dict[str, str]:
+    """What a model is and where it comes from, as label and text, for people to read."""
+    provenance = checkpoint.provenance
+    rows = {"Origin": provenance.get("origin", "a file of this program")} | architecture(checkpoint)
+    for label, key in (("Source file", "source"), ("Source SHA-256", "sha256"), ("Licence", "licence")):
+        if key in provenance:
+            rows[label] = provenance[key]
+    notes = provenance.get("notes")
+    if isinstance(notes, list) and notes:
+        rows["To mind"] = " ".join(map(str, notes))
+    return {label: " ".join(str(text).split())[:600] for label, text in rows.items()}
 
 
 def _config_of(path: Path) -> GeneratorConfig | CheckpointError | None:

@@ -91,12 +91,6 @@ def fit_boundaries(w: Tensor, scores: Tensor, table: AttributeTable, judged: tup
     return boundaries, dropped
 
 
-def _conditions(boundary: Boundary, boundaries: list[Boundary], table: AttributeTable) -> Tensor:
-    """The normals [M, D] of all other boundaries that do not exclude this one."""
-    others = [other.normal for other in boundaries if other.column in table.others(boundary.column)]
-    return torch.stack(others) if others else boundary.normal.new_zeros(0, len(boundary.normal))
-
-
 def search_attributes(generator: Generator, image_set: ImageSet, samples: int = 4000, seed: int = 0,
                       conditioned: bool = True, psi: float = 0.8, epochs: int = 16,
                       rename: dict[str, str] | None = None) -> Iterator[AttributeStep]:
@@ -139,9 +133,39 @@ def find_attributes(generator: Generator, image_set: ImageSet,
     return step.found
 
 
+def _conditioned(plain: Direction, boundary: Boundary, boundaries: list[Boundary], table: AttributeTable, probe: Probe,
+                 population: Tensor) -> Direction:
+    """The direction that leaves all other attributes alone, and rivals too where it would rather turn into one.
+
+    Brown hair made darker is black hair: a rival that moves along at least half as much becomes a condition as well.
+    """
+    column = boundary.column
+
+    def along(columns: list[int]) -> tuple[Direction, Tensor]:
+        others = [other.normal for other in boundaries if other.column in columns]
+        axis = boundary.axis(torch.stack(others) if others else None)
+        direction = axis_direction(plain.name, axis, population, probe.latents.num_ws, plain.kind, plain.info)
+        return direction, probe.effects(direction)
+
+    def lead(effects: Tensor) -> float:
+        return float(effects[column] - effects[table.rivals(column)].max())
+
+    direction, effects = along(table.others(column))
+    rivals = [c for c in table.rivals(column) if effects[c] > effects[column] / 2]
+    if rivals:
+        apart, moved = along(table.others(column) + rivals)
+        if lead(moved) > lead(effects):
+            return apart
+    return direction
+
+
 def _idle(low: Tensor, high: Tensor, column: int, probe: Probe, table: AttributeTable) -> str | None:
     """Why a direction with scores `low` and `high` [N, A] at its ends does not move its own attribute, or None."""
-    effect = float((high - low).mean(0)[column] / probe.scale[column])
+    effects = (high - low).mean(0) / probe.scale
+    effect = float(effects[column])
+    rival = next((c for c in table.rivals(column) if effects[c] > effect), None)
+    if rival is not None:
+        return f"moving along it turns pictures into {table.names[rival]} instead"
     if effect < MIN_EFFECT:
         return f"moving along it changes its own score by only {effect:.2f} standard deviations"
     share = float((high[:, column] > 0).float().mean() - (low[:, column] > 0).float().mean())
@@ -154,16 +178,14 @@ def _choose(probe: Probe, table: AttributeTable, boundaries: list[Boundary], dro
             population: Tensor, judged: tuple[HeldOut, ...], conditioned: bool) -> Iterator[AttributeStep]:
     """Condition the boundaries, choose their layers, keep the directions that work and measure those."""
     kept, before, own = [], [], []
+    quick = probe.fewer(NUM_PROBES_LAYERS)
     for index, boundary in enumerate(boundaries):
         name, column = table.names[boundary.column], boundary.column
         yield AttributeStep(0.6 + 0.35 * index / len(boundaries), f"measuring {name}")
         info = {"method": "linear boundary, arXiv 1907.10786", "samples": len(population), "conditioned": conditioned,
                 "judge_auc": round(judged[column].auc, 4), "boundary_auc": round(boundary.auc, 4)}
-        plain, final = (axis_direction(name, axis, population, probe.latents.num_ws, "attribute", info)
-                        for axis in (boundary.axis(), boundary.axis(_conditions(boundary, boundaries, table))))
-        if not conditioned:
-            final = plain
-        quick = probe.fewer(NUM_PROBES_LAYERS)
+        plain = axis_direction(name, boundary.axis(), population, probe.latents.num_ws, "attribute", info)
+        final = _conditioned(plain, boundary, boundaries, table, quick, population) if conditioned else plain
         reason = _idle(*quick.ends(final), column, quick, table)
         if reason:
             dropped.append((name, reason))

@@ -43,8 +43,12 @@ class AttributeTable:
 
     def others(self, column: int) -> list[int]:
         """The columns that a direction for `column` should leave alone: all but itself and those that exclude it."""
+        return [c for c in range(len(self.names)) if c != column and c not in self.rivals(column)]
+
+    def rivals(self, column: int) -> list[int]:
+        """The columns that exclude this one."""
         group = self.groups[column]
-        return [c for c in range(len(self.names)) if c != column and not (group and self.groups[c] == group)]
+        return [c for c, other in enumerate(self.groups) if group and other == group and c != column]
 
 
 @dataclass(frozen=True)

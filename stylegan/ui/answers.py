@@ -79,7 +79,7 @@ class Answers:
 
     def open_model(self, question: Any) -> dict:
         """Another model, with all of the session that still applies to it."""
-        name = _text(question, "name")
+        name = text_of(question, "name")
         facts = self._facts(name)
         present = question.get("session")
         session = Session.from_page(present) if present else Session(first_request([name]))
@@ -89,7 +89,7 @@ class Answers:
 
     def render(self, question: Any) -> dict:
         """The live picture; {"stale": true} when a newer question of the same page has overtaken this one."""
-        request, page = self._session(question).request(), _text(question, "page")
+        request, page = self._session(question).request(), text_of(question, "page")
         result = self.renderer.live(page, request, _number(question, "sequence"))
         return {"stale": True} if result is None else _frame(result)
 
@@ -156,7 +156,7 @@ class Answers:
 
     def strip(self, question: Any) -> dict:
         """One direction from -3 to +3 standard deviations on the present picture."""
-        request, name = self._session(question).request(), _text(question, "direction")
+        request, name = self._session(question).request(), text_of(question, "direction")
         direction = self.renderer.model(request.model).directions.get(name)
         others = tuple(edit for edit in request.edits if edit.direction != name)
         own = next((edit for edit in request.edits if edit.direction == name), Edit(name))
@@ -259,7 +259,7 @@ def _file(question: Any) -> bytes:
         raise RequestError("The file did not arrive whole; drop it again.") from None
 
 
-def _text(question: Any, key: str) -> str:
+def text_of(question: Any, key: str) -> str:
     """A short text of a question."""
     value = question.get(key) if isinstance(question, dict) else None
     if not isinstance(value, str) or not 0 < len(value) <= 1024:

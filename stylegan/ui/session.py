@@ -6,10 +6,14 @@ L is the number of rows of W+.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stylegan.checkpoint.catalogue import CATALOGUE, Published
+from stylegan.checkpoint.file import Checkpoint
+from stylegan.checkpoint.folder import report
 from stylegan.errors import RequestError
 from stylegan.options import options_of
 from stylegan.request import FORMAT, Edit, Mix, RenderRequest, Transform, decode_ws
@@ -30,6 +34,7 @@ class AppContext:
 
     `data_roots` are the folders pictures may be read from; `timer_seconds` is how often a page looks for news; `live`
     off means that the picture follows when a control is let go; `public` that others than this machine see the page.
+    `published` are the models to download by name; `mirrors` ("host:port") the places trusted without https.
     """
 
     renderer: Renderer
@@ -41,6 +46,8 @@ class AppContext:
     live: bool = True
     timer_seconds: float = 1.0
     public: bool = False
+    published: Mapping[str, Published] = field(default_factory=lambda: CATALOGUE)
+    mirrors: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,7 @@ class ModelFacts:
     layers: tuple[dict[str, Any], ...]
     groups: dict[str, tuple[int, int]]
     directions: tuple[dict[str, Any], ...]
+    report: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, name: str, model: LoadedModel) -> ModelFacts:
@@ -85,6 +93,7 @@ class ModelFacts:
             layers=layers,
             groups=layer_groups([layer["resolution"] for layer in layers], config.family),
             directions=directions,
+            report=report(Checkpoint(config, generator.state_dict(), model.provenance)),
         )
 
     def to_page(self) -> dict[str, Any]:

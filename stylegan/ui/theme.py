@@ -98,7 +98,7 @@ class Atelier(gr.themes.Base):
 
 
 def launch_options(context: AppContext) -> dict[str, Any]:
-    """What `Blocks.launch` needs for our looks and our rules: no share link, no history, files only from the runs."""
+    """What `Blocks.launch` needs for our looks and our rules: no share link, no history, no folder of files."""
     return {
         "theme": Atelier(),
         "css_paths": sorted(STATIC.glob("*.css")),
@@ -110,5 +110,4 @@ def launch_options(context: AppContext) -> dict[str, Any]:
         "pwa": False,
         "max_file_size": MAX_UPLOAD,
         "favicon_path": STATIC / "favicon.png",
-        "allowed_paths": [str(context.runs_root.resolve())],
     }
