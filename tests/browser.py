@@ -1,4 +1,4 @@
-"""The app and a browser for the tests that need both: `running_app`, `open_browser`, `open_page`, `drop`."""
+"""The app and a browser for the tests that need both, and what a hand and an eye do there."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import base64
 import os
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ FLAGS = (
     "--disable-sync",
 )
 PATIENCE = 60_000  # milliseconds; a loaded machine is slow, not broken
+PICTURE = "document.querySelector('#stage canvas').toDataURL()"
+RESTING = "document.querySelector('#stage [data-shown]').dataset.busy !== 'true'"
 
 
 def missing(what: str) -> None:
@@ -116,3 +118,37 @@ def drop(page: Any, selector: str, name: str, data: bytes, kind: str = "image/pn
         [name, base64.b64encode(data).decode(), kind],
     )
     page.dispatch_event(selector, "drop", {"dataTransfer": transfer})
+
+
+def picture(page: Any) -> str:
+    """The pixels that the canvas shows now."""
+    return page.evaluate(PICTURE)
+
+
+def changes(page: Any, act: Callable[[], Any]) -> str:
+    """Do something and wait until the canvas shows another picture and no newer one is on its way; returns it."""
+    before = picture(page)
+    act()
+    page.wait_for_function(f"before => {PICTURE} !== before && {RESTING}", arg=before)
+    return picture(page)
+
+
+def becomes(page: Any, wanted: str) -> None:
+    """Wait until the canvas shows a certain picture."""
+    page.wait_for_function(f"wanted => {PICTURE} === wanted", arg=wanted)
+
+
+def says(page: Any, text: str) -> None:
+    """Wait until the page says a sentence."""
+    page.wait_for_function("text => document.querySelector('.sg-said').textContent.includes(text)", arg=text)
+
+
+def slide(page: Any, selector: str, share: float) -> None:
+    """Drag the thumb of a slider with the mouse to a share of its length."""
+    thumb = page.locator(f"{selector} input[type=range]")
+    box, value = thumb.bounding_box(), thumb.evaluate("node => (node.value - node.min) / (node.max - node.min)")
+    y = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + 8 + value * (box["width"] - 16), y)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 8 + share * (box["width"] - 16), y, steps=6)
+    page.mouse.up()

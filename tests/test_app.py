@@ -21,6 +21,7 @@ from stylegan.render import Renderer
 from stylegan.request import Mix, RenderRequest, encode_ws
 from stylegan.ui import explore, theme
 from stylegan.ui.answers import Answers
+from stylegan.ui.arrivals import Arrivals
 from stylegan.ui.controls import STATIC, sentence
 from stylegan.ui.session import AppContext, Session
 
@@ -79,8 +80,11 @@ def test_uploads_stay_out_where_they_are_off(tiny_folder, tmp_path):
     renderer = Renderer(tiny_folder, "cpu")
     context = AppContext(renderer, renderer.folder, tmp_path, allow_uploads=False)
     before = sorted(tiny_folder.iterdir())
-    answer = explore.add_model(context, str(save_tiny(tmp_path / "more.safetensors")))
-    assert "switched off" in answer["error"] and sorted(tiny_folder.iterdir()) == before
+    arrivals, path = Arrivals(context, tmp_path), save_tiny(tmp_path / "more.safetensors")
+    question = {"path": str(path), "text": "stylegan2-cifar10-32x32", "name": "x", "accepted": True, "id": "x"}
+    for ask in (arrivals.add, arrivals.terms, arrivals.fetch, arrivals.stop):
+        assert "switched off" in sentence(ask)(question)["error"]
+    assert sorted(tiny_folder.iterdir()) == before and arrivals.offers(None) == {"allowed": False, "published": []}
 
 
 def test_launching_shares_nothing(answers):

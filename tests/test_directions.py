@@ -10,10 +10,10 @@ import pytest
 import torch
 from toys import LAYER_OF, NAMES, NORMALS, D, L, Toy, labelled
 
-from stylegan.directions.attributes import find_attributes, search_attributes
+from stylegan.directions.attributes import _idle, find_attributes, search_attributes
 from stylegan.directions.boundaries import Whitening, condition, fit_normal
 from stylegan.directions.classes import find_classes
-from stylegan.directions.classifier import auc, read_attributes
+from stylegan.directions.classifier import AttributeTable, auc, read_attributes
 from stylegan.directions.effects import Probe, narrow_layers
 from stylegan.directions.pca import find_pca
 from stylegan.directions.population import calibrated, sample_w
@@ -183,6 +183,17 @@ def test_what_does_not_move_is_given_up_with_its_reason():
     deaf.synthesize = lambda ws: torch.full((len(getattr(ws, "ws", ws)), 3, 16, 16), 0.3)
     with pytest.raises(DirectionError, match="No label moves"):
         find_attributes(deaf, labelled(), samples=400, epochs=2)
+
+
+def test_a_direction_that_makes_a_rival_is_given_up():
+    names, groups = ("brown-hair", "black-hair", "beard"), ("hair", "hair", "")
+    table = AttributeTable(names, ("binary",) * 3, groups, torch.zeros(0, 3))
+    probe = Probe(Toy(), None, Latents(torch.zeros(1, L, D)), torch.ones(3))
+    low, high = torch.full((4, 3), -2.0), torch.tensor([[1.0, 2.0, 9.0]]).repeat(4, 1)
+    assert "black-hair instead" in _idle(low, high, 0, probe, table)
+    assert _idle(low, high, 1, probe, table) is None and _idle(low, high, 2, probe, table) is None
+    assert "only 0.00" in _idle(low, low, 2, probe, table)
+    assert "only 0%" in _idle(low, low + 1.5, 2, probe, table)  # a surer no is still a no
 
 
 def test_pictures_of_another_kind_are_refused():

@@ -305,7 +305,7 @@ def test_import_shows_the_terms_and_fetches_only_when_they_are_accepted(server, 
 
     def local(url, target, **options):
         asked.append(url)
-        return download(server.url, target, allow=[server.place], **options)
+        return download(server.url, target, **(options | {"allow": [server.place]}))
 
     monkeypatch.setattr(module, "download", local)
     arguments = ["import", "stylegan2-cifar10-32x32", "--checkpoints", str(tmp_path)]

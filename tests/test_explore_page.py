@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from browser import drop, open_browser, open_page, running_app
+from browser import becomes, changes, drop, open_browser, open_page, picture, running_app, says, slide
 from conftest import TINY, TINY_CLASSES, save_tiny
 
 from stylegan.checkpoint.file import model_hash, read_checkpoint
@@ -67,44 +67,6 @@ def profile(browser) -> Iterator[Any]:
 def page(browser, url, profile) -> Iterator[Any]:
     with open_page(browser, url, profile=profile) as opened:
         yield opened
-
-
-PICTURE = "document.querySelector('#stage canvas').toDataURL()"
-RESTING = "document.querySelector('#stage [data-shown]').dataset.busy !== 'true'"
-
-
-def picture(page: Any) -> str:
-    """The pixels that the canvas shows now."""
-    return page.evaluate(PICTURE)
-
-
-def changes(page: Any, act: Callable[[], Any]) -> str:
-    """Do something and wait until the canvas shows another picture and no newer one is on its way; returns it."""
-    before = picture(page)
-    act()
-    page.wait_for_function(f"before => {PICTURE} !== before && {RESTING}", arg=before)
-    return picture(page)
-
-
-def becomes(page: Any, wanted: str) -> None:
-    """Wait until the canvas shows a certain picture."""
-    page.wait_for_function(f"wanted => {PICTURE} === wanted", arg=wanted)
-
-
-def says(page: Any, text: str) -> None:
-    """Wait until the page says a sentence."""
-    page.wait_for_function("text => document.querySelector('.sg-said').textContent.includes(text)", arg=text)
-
-
-def slide(page: Any, selector: str, share: float) -> None:
-    """Drag the thumb of a slider with the mouse to a share of its length."""
-    thumb = page.locator(f"{selector} input[type=range]")
-    box, value = thumb.bounding_box(), thumb.evaluate("node => (node.value - node.min) / (node.max - node.min)")
-    y = box["y"] + box["height"] / 2
-    page.mouse.move(box["x"] + 8 + value * (box["width"] - 16), y)
-    page.mouse.down()
-    page.mouse.move(box["x"] + 8 + share * (box["width"] - 16), y, steps=6)
-    page.mouse.up()
 
 
 def test_a_slider_is_followed_reset_undone_and_compared(page):

@@ -141,7 +141,8 @@ def download_model(published: Published, name: str, folder: Path, progress: Call
                     sha256=published.sha256, progress=progress, allow=mirrors)
 
 
-def import_model(source: str | Path, target: Path, published: Published | None = None, half: bool = False) -> Checkpoint:
+def import_model(source: str | Path, target: Path, published: Published | None = None,
+                 half: bool = False) -> Checkpoint:
     """Turn a model file of any supported kind into ours at `target`, with its card beside it; nothing in it is run.
 
     Raises CheckpointError, one sentence, for anything that is no model.

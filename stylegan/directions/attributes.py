@@ -21,7 +21,7 @@ from stylegan.errors import DirectionError
 from stylegan.latents import Direction, Latents
 from stylegan.networks.generator import Generator
 
-MIN_AUC = 0.75  # a judge or a boundary below this says too little
+MIN_JUDGE_AUC, MIN_BOUNDARY_AUC = 0.75, 0.6  # below these a judge or a straight boundary says too little
 MIN_SIDE = 10  # samples that a boundary needs on either side
 MIN_EFFECT = 0.5  # standard deviations of its own score that a direction must move, from one end to the other
 MIN_SHARE = 0.1  # of the pictures that a yes/no direction must turn, from one end to the other
@@ -73,7 +73,7 @@ def fit_boundaries(w: Tensor, scores: Tensor, table: AttributeTable, judged: tup
     split = int(len(points) * (1 - held_out))
     boundaries, dropped = [], list(table.dropped)
     for column, name in enumerate(table.names):
-        if not judged[column].auc >= MIN_AUC:
+        if not judged[column].auc >= MIN_JUDGE_AUC:
             dropped.append((name, f"the judge tells it apart too badly (AUC {judged[column].auc:.2f})"))
             continue
         score = scores[:, column]
@@ -84,7 +84,7 @@ def fit_boundaries(w: Tensor, scores: Tensor, table: AttributeTable, judged: tup
             continue
         normal = fit_normal(points[:split], score[:split])
         agreement = auc((points[split:] @ normal).numpy(), positive[split:].numpy())
-        if not agreement >= MIN_AUC:
+        if not agreement >= MIN_BOUNDARY_AUC:
             dropped.append((name, f"no straight boundary in W separates it (AUC {agreement:.2f})"))
         else:
             boundaries.append(Boundary(column, normal, agreement, whitening))

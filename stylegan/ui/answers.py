@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from stylegan.checkpoint.file import read_header
+from stylegan.checkpoint.folder import SUFFIX
 from stylegan.errors import CheckpointError, RequestError, StyleGANError
 from stylegan.pixels import encode_jpeg, encode_png, load_pixels, read_request
 from stylegan.render import RenderResult
@@ -27,6 +29,7 @@ LOSSLESS_UP_TO = 128  # pixels: small pictures travel as PNG, for JPEG would sho
 TILE = 112
 STRIP = (-3, -2, -1, 0, 1, 2, 3)
 MAX_UPLOAD = 64 << 20
+MOST_RECENT = 12
 FIRST_CHOICE = "cartoon-faces-64"
 USUAL_FOLDER = "checkpoints"
 log = logging.getLogger(__name__)
@@ -74,8 +77,10 @@ class Answers:
         return {**start, "said": said, "mood": "warn"}
 
     def list_models(self, question: Any) -> dict:
-        """The names of the folder's models as they are now."""
-        return {"models": self._names()}
+        """The names of the folder's models as they are now, and those of a page's recent ones that still open."""
+        recent = question.get("recent") if isinstance(question, dict) else None
+        names = [name for name in recent if isinstance(name, str)][:MOST_RECENT] if isinstance(recent, list) else []
+        return {"models": self._names(), "recent": [name for name in names if self._still_opens(name)]}
 
     def open_model(self, question: Any) -> dict:
         """Another model, with all of the session that still applies to it."""
@@ -183,6 +188,14 @@ class Answers:
     def _names(self) -> list[str]:
         """The names of the folder's models."""
         return [entry.name for entry in self.context.models.list()]
+
+    def _still_opens(self, name: str) -> bool:
+        """True when a model is still where it was; of our own files the head is looked at too."""
+        try:
+            path = self.context.models.find(name)
+            return path.suffix != SUFFIX or bool(read_header(path))
+        except StyleGANError:
+            return False
 
     def _facts(self, name: str) -> ModelFacts:
         """The facts of a model, loaded when it is not."""

@@ -87,7 +87,7 @@ class Arrivals:
         with self._lock:
             known = self._arrivals.get(published.url)
             if known and known.state in UNDER_WAY:
-                known.unwanted = False
+                known.unwanted, known.said = False, ""
                 return {"arrival": known.to_page()}
             self.context.models.place(name)
             others = [each for each in self._arrivals.values() if each.state in UNDER_WAY]
@@ -113,7 +113,7 @@ class Arrivals:
         with self._lock:
             arrival = self._arrivals.get(text_of(question, "id"))
             if arrival and arrival.state == "loading":
-                arrival.unwanted = True
+                arrival.unwanted, arrival.said = True, "stopping…"
         return self.arrivals(None)
 
     def add(self, question: Any) -> dict:
@@ -170,6 +170,6 @@ class Arrivals:
                 arrival.done, arrival.total = done, total
                 if arrival.unwanted:
                     arrival.state = "stopped"
-                    raise DownloadError("Stopped; what has arrived is kept, and asking for it again goes on from there.")
+                    raise DownloadError("Stopped; what has arrived is kept, and getting it again goes on from there.")
 
         return tell

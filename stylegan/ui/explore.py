@@ -9,12 +9,11 @@ from typing import Any
 
 import gradio as gr
 
-from stylegan.checkpoint.file import FOREIGN_SUFFIXES
-from stylegan.checkpoint.folder import SUFFIX
 from stylegan.errors import RequestError, StyleGANError
 from stylegan.pixels import save_png
 from stylegan.request import RenderRequest
 from stylegan.ui.answers import Answers
+from stylegan.ui.arrivals import Arrivals
 from stylegan.ui.controls import widget
 from stylegan.ui.session import AppContext
 
@@ -34,29 +33,13 @@ def build(context: AppContext) -> ExploreTab:
         with gr.Column(scale=5, min_width=300, elem_id="stage-column"):
             stage = widget("stage", Answers(context).questions())
         with gr.Column(scale=6, min_width=300, elem_id="controls-column"):
-            with gr.Row(elem_id="model-row"):
-                widget("models")
-                upload = gr.UploadButton(
-                    "Add model",
-                    file_types=[SUFFIX, *FOREIGN_SUFFIXES],
-                    size="sm",
-                    min_width=110,
-                    scale=0,
-                    elem_id="add-model",
-                    visible=context.allow_uploads,
-                )
+            widget("models", Arrivals(context, Path(gr.utils.get_upload_folder())).questions())
             widget("knobs")
             with gr.Tabs(elem_id="tools"):
                 for title, name in TOOLS:
                     with gr.Tab(title, id=name, elem_id=f"tab-{name}"):
                         widget(name)
 
-    def on_upload(upload: str) -> dict[str, Any]:
-        return add_model(context, upload)
-
-    upload.upload(
-        on_upload, inputs_kwargs={"upload": upload}, outputs=stage, show_progress_on=upload, api_visibility="private"
-    )
     gr.api(renderer_endpoint(context), api_name="render", concurrency_limit=1)
     return ExploreTab(stage)
 
@@ -64,16 +47,6 @@ def build(context: AppContext) -> ExploreTab:
 def opened(name: str) -> dict[str, Any]:
     """The stage's order to show a model; the stamp makes it new each time."""
     return {"open": name, "stamp": time.time_ns()}
-
-
-def add_model(context: AppContext, upload: str) -> dict[str, Any]:
-    """Put an uploaded model into the folder; the stage's order to show it, or to say why not."""
-    try:
-        if not context.allow_uploads:
-            raise RequestError("Uploads are switched off here; whoever runs the app can allow them with --uploads.")
-        return opened(context.models.add(upload).name)
-    except StyleGANError as error:
-        return {"error": str(error), "stamp": time.time_ns()}
 
 
 def open_snapshot(context: AppContext, path: str | None) -> dict[str, Any]:

@@ -9,7 +9,7 @@ const wipe = h("input", {type: "range", min: 0, max: 100, step: 0.5, value: 50, 
                          "aria-label": "Wipe between the pinned and the present picture"});
 const compass = h("div", {class: "sg-compass", "aria-hidden": "true"});
 const tags = h("div", {class: "sg-tags"}, h("span", {}, "pinned"));
-const frame = h("div", {class: "sg-frame"}, canvas, before, tags, wipe, compass, h("div", {class: "sg-drop"}, "Drop to restore its state"));
+const frame = h("div", {class: "sg-frame"}, canvas, before, tags, wipe, compass, h("div", {class: "sg-drop"}, "Drop to open"));
 const timing = h("span", {class: "sg-timing"}, "waiting for the model…");
 const where = h("span", {class: "sg-where"});
 const said = h("div", {class: "sg-said", role: "status", "aria-live": "polite"},
@@ -145,6 +145,7 @@ async function save() {
 }
 async function restoreFrom(file) {
   if (!file) return;
+  if (studio.isModel(file)) return studio.emit("arrives", file);
   const data = await studio.readFile(file);
   const answer = data && await studio.call("restore", {data, session: studio.session});
   if (answer) { pinned = null; showWipe(); studio.take(answer); element.dataset.restored = answer.mood; }
@@ -178,9 +179,6 @@ document.addEventListener("keydown", event => {
   event.shiftKey ? studio.redo() : studio.undo();
 });
 
-// Python asks this page to show a model, or tells what went wrong: {open: name} or {error: sentence}, with a stamp.
-watch("value", () => {
-  if (props.value && props.value.error) studio.say(props.value.error, "bad");
-  if (props.value && props.value.open) studio.openModel(props.value.open);
-});
+// Python asks this page to show a model: {open: name}, with a stamp.
+watch("value", () => { if (props.value && props.value.open) studio.openModel(props.value.open); });
 if (studio.session) { studio.server = server; studio.emit("session", {dragging: false}); } else studio.start(server);

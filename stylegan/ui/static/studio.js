@@ -81,9 +81,9 @@
     },
 
     // Ask the server; a mistake comes back as one sentence, is shown, and yields null.
-    async call(name, question) {
+    async call(name, question, server = studio.server) {
       try {
-        const answer = await studio.server[name](question);
+        const answer = await server[name](question);
         if (answer && answer.error) { studio.say(answer.error, "bad"); return null; }
         return answer;
       } catch {
@@ -124,6 +124,7 @@
     redo: "M15 7l5 5-5 5M20 12H10a6 6 0 0 0-6 6", reset: "M4 4v6h6M4.5 10a8 8 0 1 1-.4 5", close: "M6 6l12 12M18 6L6 18",
     pin: "M9 3h6l-1 7 4 4H6l4-4zM12 14v7", download: "M12 4v11M7 11l5 5 5-5M4 20h16", open: "M12 16V5M7 9l5-5 5 5M4 20h16",
     snap: "M12 3v4M12 17v4M3 12h4M17 12h4M12 12h.01", copy: "M9 9h11v11H9zM5 15H4V4h11v1", back: "M4 12h16M10 6l-6 6 6 6",
+    globe: "M3 12a9 9 0 1 0 18 0a9 9 0 1 0-18 0M3 12h18M12 3c5 5 5 13 0 18M12 3c-5 5-5 13 0 18",
     image: "M4 5h16v14H4zM4 16l5-5 4 4 3-3 4 4",
   };
   studio.icon = name => {
@@ -202,6 +203,8 @@
     const input = studio.h("input", {type: "file", accept, onchange: () => done(input.files[0])});
     input.click();
   });
+  studio.MODELS = ".safetensors,.pkl,.pt,.pth";
+  studio.isModel = file => studio.MODELS.split(",").some(ending => file.name.toLowerCase().endsWith(ending));
   // Make `node` a place where a file can be dropped.
   studio.dropZone = (node, take) => {
     node.addEventListener("dragover", event => { event.preventDefault(); event.stopPropagation(); node.classList.add("sg-over"); });
