@@ -43,7 +43,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "--uploads",
         action=argparse.BooleanOptionalAction,
         default=None,
-        help="whether models may be uploaded (only where no one else can reach it)",
+        help="whether the page may upload and download models (only where no one else can reach it)",
     )
     parser.add_argument(
         "--allow-data",

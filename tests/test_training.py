@@ -14,6 +14,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from stylegan.checkpoint.discriminators import convert_discriminator
 from stylegan.checkpoint.file import load_generator
 from stylegan.data.images import open_images, sample_sets
 from stylegan.errors import RequestError, TrainingError
@@ -267,3 +268,14 @@ def test_the_command_line_names_what_is_wrong(repo):
     command = [sys.executable, "-m", "stylegan", "train", "--data", "nowhere.zip", "--out", "x/y", "--resolution", "50"]
     result = subprocess.run(command, cwd=repo, capture_output=True, text=True)
     assert result.returncode == 2 and "power of two" in result.stderr and result.stderr.count("\n") == 1
+
+
+def test_transfer_from_nvidias_snapshot_takes_both_networks(tmp_path):
+    path = Path(__file__).parent / "fixtures" / "nvidia" / "sg2ada_8_tiny.pkl"
+    (config, judge), shape = convert_discriminator(path), load_generator(path).config
+    settings = _config(resolution=8, z_dim=shape.z_dim, w_dim=shape.w_dim, channel_base=config.channel_base,
+                       channel_max=config.channel_max, mapping_layers=shape.mapping_layers)  # fmt: skip
+    trainer = Trainer(settings, open_images(sample_sets()["cartoon-sample-64"], 8))
+    assert "continues too" in trainer.transfer(path)
+    assert all(torch.equal(value, judge[name]) for name, value in trainer.discriminator.state_dict().items())
+    assert torch.equal(trainer.generator.synthesis.b4.const, load_generator(path).synthesis.b4.const)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from stylegan.checkpoint.file import Checkpoint, build, read_checkpoint
+from stylegan.checkpoint.file import Checkpoint, build, network_shapes, read_checkpoint
 from stylegan.checkpoint.foreign import Converted, Copies
 from stylegan.checkpoint.nvidia_pickle import LEGACY_MAGIC, open_pickle
 from stylegan.checkpoint.nvidia_tf import convert_tensorflow
@@ -18,7 +18,6 @@ from stylegan.checkpoint.pickle_records import Module, Network
 from stylegan.checkpoint.rosinality import convert_torch
 from stylegan.errors import CheckpointError
 from stylegan.networks.config import GeneratorConfig
-from stylegan.networks.generator import build_generator
 from stylegan.ops.upfirdn import setup_filter
 
 TORCH_LEGACY = b"\x80\x02\x8a\x0a" + LEGACY_MAGIC.to_bytes(10, "little") + b"."
@@ -105,13 +104,6 @@ def _complete(converted: Converted) -> dict[str, torch.Tensor]:
         tensors["mapping.w_avg"] = _estimate_average(config, tensors)
         converted.notes.append(f"The file has no average of w; it was estimated from {NUM_AVERAGE} latents.")
     return tensors
-
-
-def network_shapes(config: GeneratorConfig) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the tensors of a config's network, found without allocating any."""
-    with torch.device("meta"):
-        network = build_generator(config)
-    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
 
 
 def _compare(expected: dict[str, tuple[int, ...]], found: dict[str, np.ndarray]) -> None:

@@ -86,7 +86,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 
     path = Path(path)
     header = read_header(path)
-    expected = _expected_shapes(path.name, header.config)
+    expected = network_shapes(header.config)
     _require_same(path.name, header.shapes, expected)
     try:
         tensors = load(path.read_bytes())
@@ -253,8 +253,8 @@ def _require_same(file: str, shapes: dict[str, tuple[int, ...]], expected: dict[
             raise CheckpointError(f"In {file} {name} is {list(shape)}, its config needs {list(expected[name])}.")
 
 
-def _expected_shapes(name: str, config: GeneratorConfig) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the network's tensors, found without allocating any."""
+def network_shapes(config: GeneratorConfig) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the tensors of a config's network, found without allocating any; CheckpointError if none."""
     import torch
 
     from stylegan.networks.generator import build_generator
@@ -265,5 +265,5 @@ def _expected_shapes(name: str, config: GeneratorConfig) -> dict[str, tuple[int,
     except CheckpointError:
         raise
     except Exception as error:
-        raise CheckpointError(f"The config inside {name} describes no network; copy the file again.") from error
+        raise CheckpointError("The config describes no network that can be built; export the file again.") from error
     return {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}

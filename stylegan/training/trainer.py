@@ -14,11 +14,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from stylegan.checkpoint.discriminators import convert_discriminator
 from stylegan.checkpoint.file import load_generator
 from stylegan.data.images import ImageSet
 from stylegan.data.sampler import Sampler
 from stylegan.device import autocast_dtype, pick_device
-from stylegan.errors import TrainingError
+from stylegan.errors import CheckpointError, TrainingError
 from stylegan.networks.discriminator import Discriminator
 from stylegan.networks.generator import build_generator
 from stylegan.networks.stylegan2 import Noise
@@ -247,7 +248,22 @@ class Trainer:
             )
         for network in networks:
             network.load_state_dict({**own, **fitting})
-        return f"{len(fitting)} of {len(own)} tensors continue from {source.name}; the discriminator starts anew."
+        judge = self._transfer_discriminator(source)
+        return f"{len(fitting)} of {len(own)} tensors continue from {source.name}; the discriminator {judge}."
+
+    def _transfer_discriminator(self, source: Path) -> str:
+        """Take the discriminator of NVIDIA's snapshots where it fits ours; says what became of it."""
+        if source.suffix != ".pkl":
+            return "starts anew"
+        try:
+            _, known = convert_discriminator(source)
+        except CheckpointError:
+            return "starts anew"
+        own = self.discriminator.state_dict()
+        if {key: value.shape for key, value in known.items()} != {key: value.shape for key, value in own.items()}:
+            return "starts anew, as its sizes differ"
+        self.discriminator.load_state_dict(known)
+        return "continues too"
 
     def _networks(self) -> dict[str, nn.Module]:
         """Every network by its name in the state file."""

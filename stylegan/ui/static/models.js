@@ -113,7 +113,6 @@ function paint(id, name, words, share, stop) {
   text.textContent = words;
   bar.hidden = share === null;
   share === undefined ? bar.removeAttribute("value") : bar.value = share ?? 0;
-  line.dataset.most = Math.max(Number(line.dataset.most) || 0, share || 0);
   line.end = stop || (() => wipe(id));
 }
 function wipe(id) { lines.get(id)?.remove(); lines.delete(id); }
