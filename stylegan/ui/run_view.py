@@ -120,7 +120,7 @@ def charts(config: dict[str, Any], series: dict[str, list], metrics: list[dict[s
     """The small multiples: lines over kimg, with target and limit lines where there is one; empty ones are left out."""
     target, limit = config.get("ada_target", 0.6), config.get("ada_cap", 0.8)
     made = [
-        _chart("logits", "Verdict", "What the discriminator says of training and generated pictures; far apart means "
+        _chart("logits", "Logits", "What the discriminator says of training and generated pictures; far apart means "
                "that it tells them apart easily.", [("real", "real", "logits_real"), ("fake", "fake", "logits_fake")]),
         _chart("r_t", "Overfitting r_t", "How sure the discriminator is of the training pictures: near the target is "
                "healthy, 1 means that it knows them by heart.", [("r_t", "main", "r_t")], high=1.0,
