@@ -116,7 +116,7 @@ def test_a_cut_connection_is_taken_up_again_at_once(server, tmp_path):
 
 def test_a_later_call_carries_on_where_an_earlier_one_ended(server, tmp_path):
     server.cuts = [1_000_000, 0, 0]
-    with pytest.raises(DownloadError, match="run the same command again"):
+    with pytest.raises(DownloadError, match="ask for the file again"):
         fetch(server, tmp_path)
     assert not (tmp_path / "model.pkl").exists()
     server.cuts, server.requests = [], []

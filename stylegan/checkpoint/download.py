@@ -55,7 +55,7 @@ def download(
             if fetch.attempt():
                 break
             if fetch.done() <= before or attempt == MAX_ATTEMPTS - 1:
-                raise DownloadError(f"The connection to {fetch.host} broke; run the same command again to go on.")
+                raise DownloadError(f"The connection to {fetch.host} broke; ask for the file again to go on.")
         fetch.finish(sha256)
     except OSError as error:
         raise DownloadError(f"{fetch.target.name} could not be stored: {error.strerror or 'disk error'}.") from error
