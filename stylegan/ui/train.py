@@ -136,7 +136,7 @@ class _Tab:
         gr.on(looks, self.on_look, inputs_kwargs=form, outputs=self.pictures, show_progress="minimal",
               trigger_mode="always_last", api_visibility="private")
         edits = [one.change if one is self.files else one.input for one in form.values()]
-        gr.on([tab.select, *edits], self.on_form, inputs_kwargs=form,
+        gr.on([tab.select, self.name.blur, *edits], self.on_form, inputs_kwargs=form,
               outputs=[self.shell, self.name], trigger_mode="always_last", **quick)
         self.start.click(self.on_start, inputs_kwargs=form, outputs=[*shown, self.shell, self.name, self.problem],
                          show_progress_on=self.start, api_visibility="private")
