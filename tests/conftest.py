@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from browser import open_browser, open_page
 
 from stylegan.checkpoint.file import Checkpoint, save_checkpoint
 from stylegan.networks.config import GeneratorConfig
@@ -68,3 +71,25 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"SKIPPED LOUDLY: no shared reference files at {folder}; set STYLEGAN_SHARED to their folder")
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A Chromium for the tests of one file."""
+    with open_browser() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def profile(browser) -> Iterator[Any]:
+    """A browser profile that keeps the page's scripts between the tests of one file."""
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def page(browser, url, profile) -> Iterator[Any]:
+    """A page on the app at the file's own `url`."""
+    with open_page(browser, url, profile=profile) as opened:
+        yield opened

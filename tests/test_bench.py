@@ -11,6 +11,7 @@ import torch
 from conftest import make_tiny
 
 from stylegan import bench
+from stylegan.cli.main import main
 
 
 def test_textbook_pictures_are_ours():
@@ -37,3 +38,8 @@ def test_the_command_prints_rows_that_hang_together(repo, what):
         assert row["largest_difference"] < 1e-3
     else:
         assert row["gflop_per_image"] > 0
+
+
+def test_no_round_is_no_measurement(capsys):
+    assert main(["bench", "train", "--rounds", "0"]) == 2
+    assert "at least 1" in capsys.readouterr().err

@@ -6,12 +6,11 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from browser import becomes, changes, drop, open_browser, open_page, picture, running_app, says, slide
+from browser import becomes, changes, drop, open_page, picture, running_app, says, slide
 from conftest import TINY, TINY_CLASSES, save_tiny
 
 from stylegan.checkpoint.file import model_hash, read_checkpoint
@@ -48,25 +47,6 @@ def url(folder, tmp_path_factory) -> Iterator[str]:
     runs = tmp_path_factory.mktemp("runs")
     with running_app(folder, runs) as address:
         yield address
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with open_browser() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def profile(browser) -> Iterator[Any]:
-    context = browser.new_context(viewport={"width": 1280, "height": 800})
-    yield context
-    context.close()
-
-
-@pytest.fixture
-def page(browser, url, profile) -> Iterator[Any]:
-    with open_page(browser, url, profile=profile) as opened:
-        yield opened
 
 
 def test_a_slider_is_followed_reset_undone_and_compared(page):

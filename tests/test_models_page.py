@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import changes, drop, open_browser, open_page, picture, running_app, says, slide
+from browser import changes, drop, open_page, picture, running_app, says, slide
 from conftest import save_tiny
 
 from stylegan.checkpoint.catalogue import Published
@@ -106,25 +106,6 @@ def runs(tmp_path_factory) -> Path:
 def url(folder, runs, server) -> Iterator[str]:
     with running_app(folder, runs, published=server.offers(), mirrors=(server.place,)) as address:
         yield address
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with open_browser() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def profile(browser) -> Iterator[Any]:
-    context = browser.new_context(viewport={"width": 1280, "height": 800})
-    yield context
-    context.close()
-
-
-@pytest.fixture
-def page(browser, url, profile) -> Iterator[Any]:
-    with open_page(browser, url, profile=profile) as opened:
-        yield opened
 
 
 def shows_model(page: Any, name: str) -> None:

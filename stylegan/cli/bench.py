@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 
+from stylegan.errors import RequestError
+
 HELP = "Measure rendering or training on this machine, as ratios taken in one run."
 
 
@@ -13,14 +15,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", choices=("render", "train"), help="what to measure")
     parser.add_argument("--resolutions", type=int, nargs="+", metavar="N", choices=[2**i for i in range(3, 11)],
                         help="picture sizes (default: render 64 256, train 64)")  # fmt: skip
-    parser.add_argument(
-        "--rounds", type=int, default=7, metavar="N", help="timed rounds; the median counts (default 7)"
-    )
+    parser.add_argument("--rounds", type=int, default=7, metavar="N", help="timed rounds (default 7)")
     parser.add_argument("--json", action="store_true", help="print JSON for other programs")
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure, then print one line a network."""
+    if args.rounds < 1:
+        raise RequestError(f"--rounds must be at least 1, not {args.rounds}.")
+
     from stylegan import bench
 
     if args.what == "render":

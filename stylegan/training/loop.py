@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from stylegan.checkpoint.file import Checkpoint, save_checkpoint
@@ -20,10 +21,12 @@ from stylegan.device import pick_device
 from stylegan.errors import DataError, StyleGANError, TrainingError
 from stylegan.files import write_atomic
 from stylegan.metrics.kid import KidMeter
+from stylegan.metrics.report import MetricReport
 from stylegan.networks.generator import Generator
 from stylegan.pixels import encode_jpeg, grid, to_pixels
 from stylegan.seeds import z_of_seeds
 from stylegan.training.config import TrainConfig, require_same_run
+from stylegan.training.ema import Average
 from stylegan.training.run import TrainingRun
 from stylegan.training.state import has_state, newest_state
 from stylegan.training.trainer import Trainer
@@ -173,10 +176,9 @@ class _Session:
         columns, num = _sheet(self.config.resolution)
         z = torch.from_numpy(z_of_seeds(range(num), trainer.generator.z_dim))
         classes = [i % trainer.num_classes for i in range(num)] if trainer.num_classes else None
-        pixels = [to_pixels(image) for image in _images(trainer.averages[0].generator, z, classes)]
-        sheet = torch.cat([torch.from_numpy(part) for part in pixels]).numpy()  # [num, R, R, C]
+        parts = [to_pixels(image) for image in _images(trainer.averages[0].generator, z, classes)]
         path = self.run.sample_path(trainer.nimg)
-        write_atomic(path, encode_jpeg(grid(sheet, columns)))
+        write_atomic(path, encode_jpeg(grid(np.concatenate(parts), columns)))
         self.run.append_event("sample", nimg=trainer.nimg, file=f"samples/{path.name}")
         self.next_sample = max(trainer.nimg * 2, 4 * self.config.batch)
         self.clock["sample"] = time.monotonic()
@@ -186,7 +188,7 @@ class _Session:
         trainer, best, scores = self.trainer, 0, []
         if self.config.metric_images and measure and trainer.nimg:
             try:
-                scores = [self._measure(average.generator) for average in trainer.averages]
+                scores = [self._measure(average) for average in trainer.averages]
                 best = min(range(len(scores)), key=lambda i: scores[i].value)
             except DataError as error:  # too few pictures, or fakes that are not numbers: train on, and say so
                 self.echo(f"no metric at this snapshot: {error}")
@@ -207,9 +209,9 @@ class _Session:
         self.run.append_event("snapshot", nimg=trainer.nimg, file=f"snapshots/{path.name}")
         self.clock["snapshot"] = time.monotonic()
 
-    def _measure(self, generator: Generator) -> Any:
+    def _measure(self, average: Average) -> MetricReport:
         """KID of one average against the training pictures, written as an event."""
-        num = self.config.metric_images
+        num, generator, half_life = self.config.metric_images, average.generator, average.half_life / 1000
         self.meter = self.meter or KidMeter(self.images.array(), num=num)
 
         def fakes(wanted: int) -> Iterator[torch.Tensor]:
@@ -220,10 +222,9 @@ class _Session:
             return _images(generator, z, classes)
 
         report = self.meter.measure(fakes)
-        half_life = self.trainer.averages[[a.generator for a in self.trainer.averages].index(generator)].half_life
         self.run.append_event("metric", nimg=self.trainer.nimg, name=report.name, value=report.value, std=report.spread,
-                              ema_kimg=half_life / 1000)  # fmt: skip
-        self.echo(f"{report.name} {report.value:.5f} +- {report.spread:.5f} (average of {half_life / 1000:g} kimg)")
+                              ema_kimg=half_life)  # fmt: skip
+        self.echo(f"{report.name} {report.value:.5f} +- {report.spread:.5f} (average of {half_life:g} kimg)")
         return report
 
     def _save(self) -> None:
