@@ -5,8 +5,9 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from stylegan.errors import RequestError
@@ -82,20 +83,50 @@ def eval_mode(module: torch.nn.Module) -> Iterator[torch.nn.Module]:
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """Exact and repeatable arithmetic: no autocast, no TF32, one cuDNN algorithm; restored on leaving."""
+    """Exact and repeatable arithmetic: no autocast, no TF32, one cuDNN algorithm; restored on leaving.
+
+    Autocast belongs to a thread, the other settings to the process: the first thread to come in sets them and the last
+    one to leave restores them, whatever order they leave in.
+    """
     import torch
 
-    matmul = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = False
-    try:
-        with (
-            torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
-            torch.autocast("cpu", enabled=False),
-            torch.autocast("cuda", enabled=False),
-        ):
+    with _EXACT.held(), torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+        yield
+
+
+class _ExactBackends:
+    """The process-wide settings of `full_precision`, held by any number of threads at a time."""
+
+    def __init__(self) -> None:
+        self._lock, self._holders, self._settings = threading.Lock(), 0, ExitStack()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Exact settings for as long as anybody is inside."""
+        with self._lock:
+            if not self._holders:
+                self._set()
+            self._holders += 1
+        try:
             yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32 = matmul
+        finally:
+            with self._lock:
+                self._holders -= 1
+                if not self._holders:
+                    self._settings.close()
+
+    def _set(self) -> None:
+        """Change the settings, and remember how to restore them."""
+        import torch
+
+        matmul = torch.backends.cuda.matmul
+        self._settings.callback(setattr, matmul, "allow_tf32", matmul.allow_tf32)
+        matmul.allow_tf32 = False
+        exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+        self._settings.enter_context(exact)
+
+
+_EXACT = _ExactBackends()
 
 
 def _has_amx() -> bool:

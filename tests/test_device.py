@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from stylegan.device import autocast_dtype, describe_device, eval_mode, full_precision, pick_device
+from stylegan.device import autocast_dtype, describe_device, eval_mode, pick_device
 from stylegan.errors import RequestError
 
 
@@ -39,16 +39,39 @@ def test_evaluation_mode_ends_as_it_began():
     assert [part.training for part in network.modules()] == [True, True, False]
 
 
-def test_full_precision_lifts_autocast_and_restores_everything():
-    a = torch.randn(64, 64)
-    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark
-    with torch.autocast("cpu", torch.bfloat16):
-        assert (a @ a).dtype == torch.bfloat16
-        with full_precision():
-            assert (a @ a).dtype == torch.float32 and torch.backends.cudnn.deterministic
-        assert (a @ a).dtype == torch.bfloat16
-    after = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark
-    assert before == after and not torch.backends.cudnn.deterministic
+PRECISION = """
+import threading, torch
+from stylegan.device import full_precision
+
+def settings():
+    cudnn = torch.backends.cudnn
+    return torch.backends.cuda.matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic
+
+torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.benchmark = True
+before, a = settings(), torch.randn(64, 64)
+with torch.autocast("cpu", torch.bfloat16):
+    with full_precision():
+        assert (a @ a).dtype == torch.float32 and settings() == (False, False, False, True), settings()
+    assert (a @ a).dtype == torch.bfloat16
+assert settings() == before
+
+first_in, second_in, first_out = threading.Event(), threading.Event(), threading.Event()
+def first():
+    with full_precision():
+        first_in.set(); second_in.wait(9)
+    first_out.set()
+thread = threading.Thread(target=first); thread.start(); first_in.wait(9)
+with full_precision():
+    second_in.set(); first_out.wait(9)
+    assert settings() == (False, False, False, True), settings()
+thread.join()
+assert settings() == before, settings()
+"""
+
+
+def test_full_precision_restores_everything_even_when_two_threads_overlap(repo):
+    """In a process of its own: the settings are the process's, and other tests leave apps that render behind."""
+    subprocess.run([sys.executable, "-c", PRECISION], cwd=repo, check=True)
 
 
 @pytest.mark.parametrize(("keep", "tuned"), [("1", False), ("0", sys.platform == "linux")])
