@@ -32,6 +32,9 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--runs", type=Path, default=Path("runs"), metavar="DIR", help="folder of training runs (%(default)s)"
     )
+    parser.add_argument(
+        "--library", type=Path, default=Path("library"), metavar="DIR", help="folder of favourites (%(default)s)"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (%(default)s)")
     parser.add_argument(
         "--training",
@@ -92,6 +95,7 @@ def main(argv: list[str] | None = None) -> int:
         allow_uploads=options.uploads,
         live=options.live,
         public=options.public,
+        library=options.library,
     )
     app.preload(context)
     if options.public:

@@ -69,6 +69,66 @@ def describe_device(device: torch.device | None = None) -> str:
     return f"{device.type}, {threads} thread{'s' if threads != 1 else ''}, {precision}"
 
 
+def total_memory(device: torch.device) -> int | None:
+    """Bytes of memory that this program may use on the device at most; None when nobody says."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    limits = [_memory_line("/proc/meminfo", "MemTotal:"), _number_in("/sys/fs/cgroup/memory.max"),
+              _number_in("/sys/fs/cgroup/memory/memory.limit_in_bytes")]
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that can still be used on the device, a container's limit included; None when nobody says."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    free = [_memory_line("/proc/meminfo", "MemAvailable:")]
+    for limit, used, about in (
+        ("memory.max", "memory.current", "memory.stat"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
+    ):
+        most, taken = (_number_in(f"/sys/fs/cgroup/{name}") for name in (limit, used))
+        if most is not None and taken is not None:  # files that are only kept in case they are read again do not count
+            free.append(max(most - taken + (_memory_line(f"/sys/fs/cgroup/{about}", "inactive_file") or 0), 0))
+    room = min((each for each in free if each is not None), default=None)
+    return None if room is None else room + _idle_heap()
+
+
+def _idle_heap() -> int:
+    """Bytes that this process holds but does not use, as `tune_allocator` makes it; 0 where glibc does not tell."""
+    names = ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")
+    about = type("Mallinfo", (ctypes.Structure,), {"_fields_": [(name, ctypes.c_size_t) for name in names]})
+    try:
+        mallinfo = ctypes.CDLL(None).mallinfo2
+    except (OSError, AttributeError):
+        return 0
+    mallinfo.restype = about
+    return mallinfo().fordblks
+
+
+def _memory_line(path: str, name: str) -> int | None:
+    """Bytes of an entry of a file of the kernel's, as /proc/meminfo is; None when there is none."""
+    try:
+        with open(path, encoding="ascii") as file:
+            found = next((line.split() for line in file if line.startswith(name)), None)
+            return None if found is None else int(found[1]) * (1024 if found[-1] == "kB" else 1)
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _number_in(path: str) -> int | None:
+    """The number in a file of the kernel's; None without the file and where it says `max`."""
+    try:
+        with open(path, encoding="ascii") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return None
+
+
 @contextmanager
 def eval_mode(module: torch.nn.Module) -> Iterator[torch.nn.Module]:
     """Run a network as in use; each sub-module returns to the mode that it had."""

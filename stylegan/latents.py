@@ -5,7 +5,7 @@ N latents, L layers, D numbers per layer. Values are frozen: every operation ret
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,10 +16,11 @@ from stylegan.errors import DirectionError, RequestError
 
 @dataclass(frozen=True, eq=False)
 class Direction:
-    """A way to move in W+ that means something, scaled so that strength 1 is one standard deviation.
+    """A way to move in W+ or S space that means something, scaled so that strength 1 is one standard deviation.
 
     `vector` [L, D] moves the layers `layers` (first, last, both included) unless an edit names others; `kind` says
-    how it was found (pca, sefa, attribute, ...), `info` holds its provenance as JSON-able values.
+    how it was found (pca, sefa, attribute, ...), `info` holds its provenance as JSON-able values. `channels` [C_i]
+    moves the styles behind affine map i, which `rows` says to belong to which layer; the vector may then be zero.
     """
 
     name: str
@@ -28,13 +29,25 @@ class Direction:
     kind: str = ""
     model_hash: str = ""
     info: dict[str, Any] = field(default_factory=dict)
+    channels: Mapping[int, torch.Tensor] | None = None
+    rows: Mapping[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if set(self.channels or {}) != set(self.rows or {}):
+            raise DirectionError(f"The direction {self.name!r} does not say in which layer each of its styles is.")
+
+    @property
+    def num_channels(self) -> int:
+        """How many channels of S space it moves by itself: the fewer, the purer."""
+        return sum(int(channel.count_nonzero()) for channel in (self.channels or {}).values())
 
 
 @dataclass(frozen=True, eq=False)
 class Latents:
-    """Points of W+: `ws` float32 [N, L, D]."""
+    """Points of W+: `ws` float32 [N, L, D], and `offsets` [N or 1, C_i] added in S space behind affine map i."""
 
     ws: torch.Tensor
+    offsets: Mapping[int, torch.Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.ws.ndim != 3:
@@ -58,7 +71,7 @@ class Latents:
         if isinstance(index, int):
             index = range(len(self))[index]
             index = slice(index, index + 1)
-        return Latents(self.ws[index])
+        return Latents(self.ws[index], {i: row if len(row) == 1 else row[index] for i, row in self.offsets.items()})
 
     def truncate(self, w_avg: torch.Tensor, psi: float, cutoff: int | None = None) -> Latents:
         """Pull towards the average w [D]: psi 1 leaves all as it is, 0 gives the average; layers below `cutoff` only.
@@ -66,12 +79,13 @@ class Latents:
         The truncation trick of arXiv 1812.04948, appendix B.
         """
         weights = [psi if cutoff is None or layer < cutoff else 1.0 for layer in range(self.num_ws)]
-        return Latents(torch.lerp(w_avg.to(self.ws).expand_as(self.ws), self.ws, self._column(weights)))
+        ws = torch.lerp(w_avg.to(self.ws).expand_as(self.ws), self.ws, self._column(weights))
+        return Latents(ws, self.offsets)
 
     def mix(self, other: Latents, weights: float | Sequence[float], layers: tuple[int, int] | None = None) -> Latents:
         """Style mixing (arXiv 1812.04948, section 3.1): go from here (weight 0) to `other` (weight 1), layer by layer.
 
-        `weights` is one number or one per layer; `layers` (first, last) limits it, both included.
+        `weights` is one number or one per layer; `layers` (first, last) limits it, both included. Offsets stay.
         """
         self._require_like(other)
         inside = self.layer_mask(layers)
@@ -81,7 +95,8 @@ class Latents:
         else:
             weights = [weights] * self.num_ws
         chosen = [weight if keep else 0.0 for weight, keep in zip(weights, inside, strict=True)]
-        return Latents(torch.lerp(self.ws, other.ws.to(self.ws).expand_as(self.ws), self._column(chosen)))
+        ws = torch.lerp(self.ws, other.ws.to(self.ws).expand_as(self.ws), self._column(chosen))
+        return Latents(ws, self.offsets)
 
     def move(self, direction: Direction, strength: float, layers: tuple[int, int] | None = None) -> Latents:
         """Move `strength` standard deviations along a direction, on its own layers or on `layers`."""
@@ -89,22 +104,34 @@ class Latents:
             raise DirectionError(f"The direction {direction.name!r} was made for another model: it is "
                                  f"{list(direction.vector.shape)}, this model needs {list(self.ws.shape[1:])}.")
         inside = [strength if keep else 0.0 for keep in self.layer_mask(layers or direction.layers)]
-        return Latents(self.ws + self._column(inside) * direction.vector.to(self.ws))  # [N, L, D]
+        offsets = dict(self.offsets)
+        for index, channel in (direction.channels or {}).items():
+            row = direction.rows[index]
+            if not 0 <= row < self.num_ws:
+                raise DirectionError(f"The direction {direction.name!r} was made for another model: it moves layer "
+                                     f"{row}, this model has {self.num_ws}.")
+            if inside[row]:
+                shift = inside[row] * channel.to(self.ws)[None]  # [1, C_i]
+                offsets[index] = offsets[index] + shift if index in offsets else shift
+        return Latents(self.ws + self._column(inside) * direction.vector.to(self.ws), offsets)  # [N, L, D]
 
     def lerp(self, other: Latents, t: float) -> Latents:
         """The straight way: here at t = 0, `other` at t = 1, both exactly."""
         self._require_like(other)
-        return Latents(torch.lerp(self.ws, other.ws.to(self.ws).expand_as(self.ws), t))
+        return Latents(torch.lerp(self.ws, other.ws.to(self.ws).expand_as(self.ws), t), self._lerp_offsets(other, t))
 
     def slerp(self, other: Latents, t: float) -> Latents:
-        """The way along the great circle between the two, layer by layer; the straight way where they are parallel."""
+        """The way along the great circle between the two, layer by layer; the straight way where they are parallel.
+
+        Offsets always go the straight way.
+        """
         self._require_like(other)
         a, b = self.ws, other.ws.to(self.ws).expand_as(self.ws)
         cosine = torch.nn.functional.cosine_similarity(a, b, dim=2, eps=1e-12).clamp(-1, 1).unsqueeze(2)  # [N, L, 1]
         angle = torch.acos(cosine)
         sine = torch.sin(angle)
         curved = (torch.sin((1 - t) * angle) * a + torch.sin(t * angle) * b) / sine.clamp_min(1e-12)
-        return Latents(torch.where(sine > 1e-4, curved, torch.lerp(a, b, t)))
+        return Latents(torch.where(sine > 1e-4, curved, torch.lerp(a, b, t)), self._lerp_offsets(other, t))
 
     def layer_mask(self, layers: tuple[int, int] | None) -> list[bool]:
         """For each layer whether it lies in the range (first, last); RequestError when the range leaves the model."""
@@ -112,6 +139,16 @@ class Latents:
         if not 0 <= first <= last < self.num_ws:
             raise RequestError(f"Layers {first}-{last} do not exist; this model has layers 0 to {self.num_ws - 1}.")
         return [first <= layer <= last for layer in range(self.num_ws)]
+
+    def _lerp_offsets(self, other: Latents, t: float) -> dict[int, torch.Tensor]:
+        """The offsets on the straight way to `other`; a missing one counts as zero."""
+        found = {}
+        for index in sorted({*self.offsets, *other.offsets}):
+            a, b = self.offsets.get(index), other.offsets.get(index)
+            a = torch.zeros_like(b) if a is None else a
+            b = torch.zeros_like(a) if b is None else b
+            found[index] = torch.lerp(*torch.broadcast_tensors(a, b), t)
+        return found
 
     def _column(self, values: Sequence[float]) -> torch.Tensor:
         """One number per layer as [L, 1] beside `ws`."""

@@ -78,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser, cls: type, only: Collection[s
             continue
         flag = about.flag or "--" + name.replace("_", "-")
         common = {"dest": name, "default": argparse.SUPPRESS, "required": about.required, "help": _help(about)}
-        if about.kind is bool:
+        if _plain(about.kind) is bool:
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, **common)
         else:
             parser.add_argument(flag, type=_reader(about), choices=about.choices, metavar=_metavar(name, about),

@@ -22,12 +22,14 @@ if TYPE_CHECKING:
 
 REQUEST_KEY = "stylegan"
 MAX_PIXELS = 64 << 20
+LOSSLESS_SIDE, FULL_COLOUR_SIDE = 128, 512  # frames up to here are exact, or keep every pixel's colour
 
 
 def to_pixels(image: torch.Tensor) -> np.ndarray:
     """Float image [N, C, H, W] -> uint8 [N, H, W, C] on the processor, rounded as in NVIDIA's tools."""
     image = image.detach().permute(0, 2, 3, 1)  # [N, H, W, C]
-    return (image.float() * 127.5 + 128).clamp(0, 255).byte().cpu().numpy()
+    # Laid out anew while it is small: encoders copy what is not in order, and floats are four times the bytes.
+    return (image.float() * 127.5).add_(128).clamp_(0, 255).byte().contiguous().cpu().numpy()
 
 
 def from_pixels(pixels: np.ndarray | torch.Tensor) -> torch.Tensor:
@@ -54,14 +56,26 @@ def grid(pixels: np.ndarray, columns: int) -> np.ndarray:
     return np.ascontiguousarray(sheet.reshape(rows * height, columns * width, channels))
 
 
-def encode_jpeg(pixels: np.ndarray, quality: int = 90) -> bytes:
-    """JPEG of one picture [H, W, C] with full colour resolution; transparency is laid over white."""
+def encode_frame(pixels: np.ndarray, moving: bool = False) -> tuple[bytes, str]:
+    """One picture [H, W, C] for a page and its kind, `png` or `jpeg`: the quickest way whose losses do not show.
+
+    Measured (`bench render`): PNG of up to 128 pixels takes 2 ms and is exact; above, JPEG is 13 to 20 times as fast as
+    PNG and 6 as WebP. While a large picture is `moving`, halved colour resolution saves a third of that again.
+    """
+    side = max(pixels.shape[:2])
+    if side <= LOSSLESS_SIDE:
+        return encode_png(pixels), "png"
+    return encode_jpeg(pixels, halved_colours=moving and side > FULL_COLOUR_SIDE), "jpeg"
+
+
+def encode_jpeg(pixels: np.ndarray, quality: int = 90, halved_colours: bool = False) -> bytes:
+    """JPEG of one picture [H, W, C], colours at full resolution or halved (4:2:0); transparency is laid over white."""
     picture = _picture(pixels)
     if picture.mode == "RGBA":
         white = Image.new("RGBA", picture.size, "white")
         picture = Image.alpha_composite(white, picture).convert("RGB")
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=quality, subsampling=0)
+    picture.save(buffer, "JPEG", quality=quality, subsampling=2 if halved_colours else 0)
     return buffer.getvalue()
 
 

@@ -5,8 +5,8 @@ N latents, L layers, D numbers per layer, H and W pixels, C channels.
 
 from __future__ import annotations
 
-import threading
 import time
+import weakref
 from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,154 +16,118 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from stylegan.checkpoint.file import build, model_hash, read_any
 from stylegan.checkpoint.folder import ModelEntry, ModelFolder
 from stylegan.device import full_precision, pick_device
-from stylegan.directions.store import directions_path, load_directions
-from stylegan.errors import CheckpointError, DirectionError, RequestError, StyleGANError
+from stylegan.directions.styles import channel_direction
+from stylegan.engines.choose import ChosenEngine
+from stylegan.engines.walk import Engine, Plan, Prefixes, Region, Walked, walk
+from stylegan.errors import DirectionError, RequestError, StyleGANError
+from stylegan.lane import Lane
 from stylegan.latents import Direction, Latents
+from stylegan.models import LoadedModel, Models, Pace
 from stylegan.networks.generator import Generator
+from stylegan.networks.pieces import Noise, Piece, State
+from stylegan.networks.stylegan3 import transform_matrix
 from stylegan.pixels import to_pixels
-from stylegan.request import RenderRequest, decode_ws
+from stylegan.request import REGION_SIDE, RenderRequest, channel_of, decode_region, decode_ws
 from stylegan.seeds import plane_seeds, z_of
 
 MAX_CACHED_W = 4096
-MAX_SESSIONS = 1024
+SMALLEST_PREVIEW = 32  # pixels
 
 
 @dataclass(frozen=True, eq=False)
 class RenderResult:
     """A picture: `pixels` uint8 [H, W, C], the latents behind it, the request with the model's hash and class filled
-    in, the seconds it took (waiting left out) and the path that was used, like `cpu float32`."""
+    in, the seconds it took (waiting left out) and the path that was used, like `torch float32, from block 32 on`.
+
+    A `preview` is a smaller picture than the model's; `latents` leave out edits that have a region.
+    """
 
     pixels: np.ndarray
     latents: Latents
     request: RenderRequest
     seconds: float
     path: str
-
-
-@dataclass(frozen=True, eq=False)
-class LoadedModel:
-    """A model in memory: its name, network, hash, provenance, and directions by name; `problem` says why the
-    directions beside it could not be used, and is empty when they could."""
-
-    name: str
-    generator: Generator
-    hash: str
-    provenance: dict
-    directions: dict[str, Direction]
-    problem: str = ""
-
-
-class Lane:
-    """The queue before one device: first come, first served between sessions, and newest wins within one."""
-
-    def __init__(self) -> None:
-        self._condition = threading.Condition()
-        self._waiting: OrderedDict[Hashable, object] = OrderedDict()
-        self._newest: OrderedDict[Hashable, float] = OrderedDict()
-        self._busy = False
-
-    @contextmanager
-    def turn(self, session: Hashable | None = None, sequence: float | None = None) -> Iterator[bool]:
-        """Wait for the device; yields False when a newer call of the same session has made this one stale.
-
-        A newer call takes over the place of the one it replaces. Calls without a session are never replaced.
-        `sequence` is a caller's own count, so that calls that arrive out of order are told apart.
-        """
-        ticket = object()
-        key = ticket if session is None else session
-        with self._condition:
-            mine = session is None or sequence is None or self._is_newest(session, sequence)
-            if mine:
-                self._waiting[key] = ticket
-                self._condition.notify_all()
-                self._condition.wait_for(lambda: self._waiting.get(key) is not ticket or self._is_next(key))
-                mine = self._waiting.get(key) is ticket
-            if mine:
-                del self._waiting[key]
-                self._busy = True
-        try:
-            yield mine
-        finally:
-            if mine:
-                with self._condition:
-                    self._busy = False
-                    self._condition.notify_all()
-
-    def _is_next(self, key: Hashable) -> bool:
-        """True when the device is free and `key` has waited longest."""
-        return not self._busy and next(iter(self._waiting)) == key
-
-    def _is_newest(self, session: Hashable, sequence: float) -> bool:
-        """Note a session's count; False when a later one was seen before."""
-        newest = sequence >= self._newest.get(session, sequence)
-        if newest:
-            self._newest[session] = sequence
-            self._newest.move_to_end(session)
-        while len(self._newest) > MAX_SESSIONS:
-            self._newest.popitem(last=False)
-        return newest
+    preview: bool = False
 
 
 class Renderer:
     """Renders requests with the models of a folder, on one device, one picture at a time.
 
-    At most `max_models` models stay in memory, the last used ones. `roots` limits which paths may be opened besides
-    the folder's models; None allows any path (see ModelFolder). Safe to share between threads.
+    At most `max_bytes` of models stay in memory, the last used ones (a quarter of the memory when not given), and at
+    most `cache_bytes` of features, from which a picture that differs in its last layers goes on. `roots` limits which
+    paths may be opened besides the folder's models; None allows any path (see ModelFolder). Safe to share between
+    threads.
     """
 
-    def __init__(self, folder: str | Path = "checkpoints", device: str = "auto", max_models: int = 2,
-                 roots: Iterable[str | Path] | None = None) -> None:
+    def __init__(self, folder: str | Path = "checkpoints", device: str = "auto", max_bytes: int | None = None,
+                 roots: Iterable[str | Path] | None = None, cache_bytes: int = 256 << 20) -> None:
         self.folder = ModelFolder(folder, roots)
         self.device = pick_device(device)
-        self.max_models = max_models
-        self._loaded: OrderedDict[tuple, LoadedModel] = OrderedDict()
-        self._cached_w: OrderedDict[tuple, torch.Tensor] = OrderedDict()
-        self._load_lock = threading.Lock()
+        self.prefixes = Prefixes(cache_bytes)
         self._lane = Lane()
+        self._models = Models(self.folder, self.device, max_bytes, self.turn)
+        self._cached_w: OrderedDict[tuple, torch.Tensor] = OrderedDict()
+        self._improving: weakref.WeakSet[ChosenEngine] = weakref.WeakSet()
 
     def models(self) -> list[ModelEntry]:
         """The models of the folder, as they are now."""
         return self.folder.list()
 
     def model(self, name: str) -> LoadedModel:
-        """A model by name or path, loaded when it is not in memory or its files have changed."""
-        path = self.folder.find(name)
-        marks = tuple(_stamp(file) for file in (path, directions_path(path)))
-        key = (path.resolve(), *marks)
-        with self._load_lock:
-            if key not in self._loaded:
-                self._loaded = OrderedDict((old, model) for old, model in self._loaded.items() if old[0] != key[0])
-                self._loaded[key] = self._load(path)
-            self._loaded.move_to_end(key)
-            while len(self._loaded) > self.max_models:
-                self._loaded.popitem(last=False)
-            return self._loaded[key]
+        """A model by name or path, loaded when it is not in memory or its files have changed.
+
+        Raises CheckpointError, before anything is loaded, when it needs more memory than there is.
+        """
+        return self._models.get(name)
 
     def latents(self, request: RenderRequest) -> Latents:
-        """The W+ [1, L, D] behind a request: map, truncate, mix, edit."""
+        """The W+ [1, L, D] behind a request: map, truncate, mix, edit; edits that have a region are left out."""
         with self._lane.turn():
             model = self.model(request.model)
             return self._latents(model, _resolve(model, request))
 
     def render(self, request: RenderRequest) -> RenderResult:
-        """Render one picture; waits for its turn. Raises RequestError, CheckpointError or DirectionError."""
+        """Render one picture, always the whole one with the same bits; waits for its turn.
+
+        Raises RequestError, CheckpointError or DirectionError.
+        """
         with self._lane.turn():
-            return self._render(request)
+            model = self.model(request.model)
+            return self._draw(model, model.exact, _resolve(model, request))
 
     def render_many(self, requests: Iterable[RenderRequest]) -> list[RenderResult]:
         """Render several pictures one after another, so that each is bit for bit what `render` gives."""
         return [self.render(request) for request in requests]
 
-    def live(self, session: Hashable, request: RenderRequest, sequence: float | None = None) -> RenderResult | None:
-        """Render for a hand that drags: None when a newer call of the same session came while this one waited.
+    def live(self, session: Hashable, request: RenderRequest, sequence: float | None = None, dragging: bool = False,
+             budget: float = 0.1) -> RenderResult | None:
+        """Render for a hand, with the quickest engine: None when a newer call of the same session overtook this one.
 
         `sequence` grows with every call of a session's page; a call that arrives after a later one gives None too.
+        While `dragging`, a picture that should take longer than `budget` seconds becomes a preview, if the model makes
+        colours at smaller sizes; how long it takes is known from the pictures before.
         """
-        with self._lane.turn(session, sequence) as mine:
-            return self._render(request) if mine else None
+        with self._lane.turn(session, sequence, dragging) as mine:
+            if not mine:
+                return None
+            model = self.model(request.model)
+            request, engine = _resolve(model, request), model.quick
+            if isinstance(engine, ChosenEngine) and engine not in self._improving:
+                self._improving.add(engine)
+                engine.improve()
+            options: dict = {"goes_on": lambda: not self._lane.overtaken(session, dragging)}
+            if dragging:
+                pieces, allowed = model.generator.synthesis.pieces(), budget / (1 + len(_masks(request)))
+                options["stop"] = lambda first: _last_within(allowed, pieces, model.pace, engine.name, first)
+            return self._draw(model, engine, request, **options)
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Hold the device for work beside rendering, in turn with the others; keep it short."""
+        with self._lane.turn():
+            yield
 
     def verify(self, request: RenderRequest, pixels: np.ndarray) -> str | None:
         """None when the request renders to exactly these pixels [H, W, C], else one sentence why it does not."""
@@ -184,36 +148,46 @@ class Renderer:
             return f"The picture is the same but for {levels} of 255 levels, as happens between different machines."
         return "The picture's pixels were changed after it was saved, so rendering it again looks different."
 
-    def _load(self, path: Path) -> LoadedModel:
-        """Read a model and the directions beside it."""
-        checkpoint = read_any(path)
-        digest = model_hash(checkpoint)
-        beside, found, problem = directions_path(path), [], ""
-        if beside.is_file():
-            try:
-                found = load_directions(beside, digest)
-            except StyleGANError as error:
-                problem = str(error)
-        generator = build(checkpoint).to(self.device)
-        directions = {direction.name: direction for direction in found}
-        return LoadedModel(path.stem, generator, digest, checkpoint.provenance, directions, problem)
-
-    def _render(self, request: RenderRequest) -> RenderResult:
-        """Render one picture; the lane is held."""
-        model = self.model(request.model)
-        request = _resolve(model, request)
+    def _draw(self, model: LoadedModel, engine: Engine, request: RenderRequest, **options) -> RenderResult | None:
+        """Walk the pieces of a resolved request; in turn. None when given up; `options` are those of `walk`."""
         start = time.perf_counter()
         latents = self._latents(model, request)
-        options = {} if request.transform is None else {"transform": request.transform}
+        pieces = model.generator.synthesis.pieces()
         with full_precision():
-            image = model.generator.synthesize(latents, noise=request.noise, noise_seed=request.noise_seed,
-                                               noise_strength=request.noise_strength, **options)  # [1, C, H, W]
-            pixels = to_pixels(image)[0]  # [H, W, C]
-        seconds = time.perf_counter() - start
-        return RenderResult(pixels, latents, request, seconds, f"{self.device.type} float32")
+            plan = self._plan(model, engine, request, latents)
+            walked = walk(engine, pieces, plan, self.prefixes, **options)
+            if walked is None:
+                return None
+            pixels = to_pixels(walked.state.image)[0]  # [H, W, C]
+        if not plan.regions:
+            model.pace.note(engine.name, walked.first, walked.seconds)
+        path, is_preview = _path(engine.name, pieces, walked, len(pixels)), len(pixels) < model.generator.resolution
+        return RenderResult(pixels, latents, request, time.perf_counter() - start, path, is_preview)
+
+    def _plan(self, model: LoadedModel, engine: Engine, request: RenderRequest, latents: Latents) -> Plan:
+        """What decides the picture of a resolved request and its latents, regions laid over them included."""
+        generator, synthesis = model.generator, model.generator.synthesis
+        styles = synthesis.styles(latents.ws, generator.check_offsets(latents.offsets, len(latents)))
+        regions = []
+        for mask in _masks(request):
+            moved = latents
+            for edit in request.edits:
+                if edit.enabled and edit.strength and edit.region == mask:
+                    moved = moved.move(_direction(model, edit.direction), edit.strength, edit.layers)
+            values = np.frombuffer(decode_region(mask), np.uint8).astype(np.float32) / 255
+            grid = torch.from_numpy(values).reshape(1, 1, REGION_SIDE, REGION_SIDE).to(latents.ws)
+            regions.append(Region(grid, synthesis.styles(moved.ws, generator.check_offsets(moved.offsets, len(moved)))))
+        source = None
+        if request.noise == "random":
+            source = torch.Generator(latents.ws.device).manual_seed(request.noise_seed)
+        matrix = None if request.transform is None else transform_matrix(request.transform)
+        seed = request.noise_seed if source else None
+        key = repr((model.hash, engine.name, request.noise, request.noise_strength, seed, request.transform)).encode()
+        noise = Noise(request.noise, request.noise_strength, source)
+        return Plan(styles, noise, State(matrix), key, tuple(regions))
 
     def _latents(self, model: LoadedModel, request: RenderRequest) -> Latents:
-        """Map, truncate, mix and edit, for a resolved request."""
+        """Map, truncate, mix and edit, for a resolved request; edits with a region are left to the walk."""
         with full_precision():
             if request.ws is not None:
                 latents = _given_latents(model.generator, request.ws)
@@ -221,6 +195,8 @@ class Renderer:
                 points = plane_seeds(request.seed, request.dx, request.dy)
                 latents = self._seeded(model, points, request.label, request)
             for mix in request.mix:
+                if not mix.enabled:
+                    continue
                 if mix.ws is not None:
                     other = _given_latents(model.generator, mix.ws)
                 else:
@@ -228,7 +204,7 @@ class Renderer:
                     other = self._seeded(model, [(mix.seed, 1.0)], label, request)
                 latents = latents.mix(other, mix.weight, mix.layers)
             for edit in request.edits:
-                if edit.enabled and edit.strength:
+                if edit.enabled and edit.strength and edit.region is None:
                     latents = latents.move(_direction(model, edit.direction), edit.strength, edit.layers)
         return latents
 
@@ -249,6 +225,36 @@ class Renderer:
         while len(self._cached_w) > MAX_CACHED_W:
             self._cached_w.popitem(last=False)
         return self._cached_w[key]
+
+
+def _masks(request: RenderRequest) -> list[str]:
+    """The regions that a request's edits are confined to, each once."""
+    return list(dict.fromkeys(edit.region for edit in request.edits
+                              if edit.region is not None and edit.enabled and edit.strength))
+
+
+def _last_within(budget: float, pieces: list[Piece], pace: Pace, engine: str, first: int) -> int:
+    """The last piece to run so that the picture comes within the budget: the last one when all fits or is unknown."""
+    end = len(pieces) - 1
+    whole = pace.expected(engine, first, end)
+    if whole is None or whole <= budget:
+        return end
+    coloured = [i for i in range(first, end) if pieces[i].has_image and pieces[i].resolution >= SMALLEST_PREVIEW]
+    within = [i for i in coloured if pace.expected(engine, first, i) <= budget]
+    return within[-1] if within else coloured[0] if coloured else end
+
+
+def _path(engine: str, pieces: list[Piece], walked: Walked, size: int) -> str:
+    """What made a picture of `size` pixels, in words."""
+    if size < pieces[-1].resolution:
+        return f"preview {size} of {pieces[-1].resolution}, {engine}"
+    if walked.first == 0:
+        return engine
+    if walked.first == len(pieces):
+        return f"{engine}, from memory"
+    name = pieces[walked.first].name
+    where = f"block {name[1:]}" if name.startswith("b") else f"layer {name.partition('_')[0]}"
+    return f"{engine}, from {where} on"
 
 
 def _resolve(model: LoadedModel, request: RenderRequest) -> RenderRequest:
@@ -276,7 +282,9 @@ def _resolve(model: LoadedModel, request: RenderRequest) -> RenderRequest:
 
 
 def _direction(model: LoadedModel, name: str) -> Direction:
-    """A model's direction by name; DirectionError that names those there are."""
+    """A model's direction, or a channel of its S space, by name; DirectionError that names those there are."""
+    if channel_of(name):
+        return channel_direction(model.generator, name)
     if name not in model.directions:
         known = ", ".join(list(model.directions)[:40])
         there = f"there are: {known}" if known else "it has none; find some with 'python -m stylegan directions'"
@@ -294,17 +302,6 @@ def _given_latents(generator: Generator, text: str) -> Latents:
         raise RequestError("The W+ latent holds numbers that are not finite; save the picture again.")
     ws = torch.from_numpy(values.astype(np.float32)).reshape(1, generator.num_ws, generator.w_dim)  # [1, L, D]
     return Latents(ws.to(generator.w_avg.device))
-
-
-def _stamp(path: Path) -> tuple[int, int] | None:
-    """What changes when a file is replaced; None when there is none."""
-    try:
-        about = path.stat()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise CheckpointError(f"{path.name} cannot be read: {error.strerror or error}.") from error
-    return about.st_mtime_ns, about.st_size
 
 
 def _size(pixels: np.ndarray) -> str:

@@ -21,10 +21,19 @@ FORMAT = 1
 MAX_SEED = 2**32 - 1
 MAX_WS_BYTES = 4 << 20
 MAX_JSON = 16 << 20
+REGION_SIDE = 32
 NOISES = ("const", "none", "random")
 DIRECTION_NAME = re.compile(r"[^=@:,\x00-\x1f\x7f]{1,80}")
 
+CHANNEL_NAME = re.compile(r"s([0-9]{1,4})\.([0-9]{1,5})")
+
 Layers = tuple[int, int]
+
+
+def channel_of(name: str) -> tuple[int, int] | None:
+    """(affine, channel) of a name like s7.42, the form that is kept for S channels; None for other names."""
+    match = CHANNEL_NAME.fullmatch(name)
+    return (int(match[1]), int(match[2])) if match else None
 
 
 def encode_ws(data: bytes) -> str:
@@ -47,20 +56,45 @@ def decode_ws(text: str) -> bytes:
     return data
 
 
+def encode_region(mask: bytes) -> str:
+    """Base64 of a mask of 32 x 32 bytes, row by row from the top left; 255 where an edit applies fully, 0 not at all."""
+    if len(mask) != REGION_SIDE**2:
+        raise RequestError(f"A region must be {REGION_SIDE**2} bytes, {REGION_SIDE} x {REGION_SIDE}, not {len(mask)}.")
+    return base64.b64encode(mask).decode("ascii")
+
+
+def decode_region(text: str) -> bytes:
+    """The 32 x 32 bytes of a base64 mask; RequestError when it is not one."""
+    try:
+        mask = base64.b64decode(text, validate=True) if len(text) <= 2 * REGION_SIDE**2 else b""
+    except (binascii.Error, ValueError):
+        mask = b""
+    if len(mask) != REGION_SIDE**2:
+        raise RequestError(f"A region must be base64 of {REGION_SIDE} x {REGION_SIDE} bytes; paint it again.")
+    return mask
+
+
 @dataclass(frozen=True)
 class Edit:
-    """Move along a named direction of the model; text form `smile=1.5@0-7`, with `:off` behind it when disabled."""
+    """Move along a named direction of the model; text form `smile=1.5@0-7`, with `:off` behind it when disabled.
+
+    `s7.42` names channel 42 of the model's affine map 7, in standard deviations of that channel. `region`, a mask of
+    `encode_region`, confines the edit to a part of the picture; it has no text form.
+    """
 
     direction: str
     strength: float = option(1.0, "standard deviations along the direction", low=-20.0, high=20.0, step=0.1)
     layers: Layers | None = None
     enabled: bool = option(True, "whether the edit is applied")
+    region: str | None = option(None, "where the edit applies, base64 of 32 x 32 bytes; everywhere when not given")
 
     def __post_init__(self) -> None:
         if not isinstance(self.direction, str) or not DIRECTION_NAME.fullmatch(self.direction):
             raise RequestError("A direction's name must be 1 to 80 characters without '=', '@', ':' and ','.")
         object.__setattr__(self, "layers", _layers(self.layers))
         check(self)
+        if self.region is not None:
+            decode_region(self.region)
 
     @classmethod
     def parse(cls, text: str) -> Edit:
@@ -77,13 +111,17 @@ class Edit:
 
 @dataclass(frozen=True)
 class Mix:
-    """Take layers from another latent, a seed or a given W+, with a weight; text form `85=0.5@0-3`, `85:CLASS=1`."""
+    """Take layers from another latent, a seed or a given W+, with a weight; text form `85=0.5@0-3`, `85:CLASS=1`.
+
+    A disabled mix has `:off` behind it.
+    """
 
     seed: int | None = option(None, "seed of the other latent", low=0, high=MAX_SEED)
     ws: str | None = option(None, "W+ of the other latent, base64 of float32 [L, D]")
     label: int | None = option(None, "class of the other latent; the picture's own when not given", low=0)
     weight: float = option(1.0, "how much of the other latent is taken", low=0.0, high=1.0, step=0.01)
     layers: Layers | None = None
+    enabled: bool = option(True, "whether the mix is applied")
 
     def __post_init__(self) -> None:
         check(self)
@@ -95,18 +133,23 @@ class Mix:
 
     @classmethod
     def parse(cls, text: str) -> Mix:
-        """Read `SEED`, `SEED=WEIGHT`, `SEED@FIRST-LAST`, `SEED=WEIGHT@FIRST-LAST`; `SEED:CLASS` names a class."""
+        """Read `SEED`, `SEED=WEIGHT`, `SEED@FIRST-LAST`, `SEED=WEIGHT@FIRST-LAST`; `SEED:CLASS` names a class.
+
+        Each may end in `:off`.
+        """
         usage = "A style mix is written like 85=0.5@0-3"
-        source, weight, layers = _split(text.strip(), usage)
+        body = text.strip()
+        source, weight, layers = _split(body.removesuffix(":off"), usage)
         seed, colon, label = source.partition(":")
         if not seed.isdecimal() or (colon and not label.isdecimal()):
             raise RequestError(f"{usage}, not {text[:60]!r}.")
-        return cls(seed=int(seed), label=int(label) if colon else None, weight=weight, layers=layers)
+        return cls(seed=int(seed), label=int(label) if colon else None, weight=weight, layers=layers,
+                   enabled=not body.endswith(":off"))
 
     def __str__(self) -> str:
         source = "picture" if self.seed is None else str(self.seed)
         label = "" if self.label is None else f":{self.label}"
-        return f"{source}{label}={self.weight!r}{_layers_text(self.layers)}"
+        return f"{source}{label}={self.weight!r}{_layers_text(self.layers)}{'' if self.enabled else ':off'}"
 
 
 @dataclass(frozen=True)
@@ -202,9 +245,15 @@ class RenderRequest:
         del values["format"]
         return _build(cls, values)
 
+    @property
+    def needs_json(self) -> bool:
+        """Whether it holds a W+ or a region, which no flag can say."""
+        return (self.ws is not None or any(mix.ws is not None for mix in self.mix)
+                or any(edit.region is not None for edit in self.edits))
+
     def to_shell(self) -> str:
         """The command that writes exactly this picture to out/."""
-        if self.ws is not None or any(mix.ws is not None for mix in self.mix):
+        if self.needs_json:
             return f"python -m stylegan generate --request {shlex.quote(self.to_json())} --out out"
         words = ["python", "-m", "stylegan", "generate", "--model", self.model, "--seeds", str(self.seed)]
         for name, about in options_of(RenderRequest).items():
@@ -218,7 +267,7 @@ class RenderRequest:
 
     def to_python(self) -> str:
         """A snippet that renders exactly this picture."""
-        if self.ws is not None or any(mix.ws is not None for mix in self.mix):
+        if self.needs_json:
             made = f"stylegan.RenderRequest.from_json({self.to_json()!r})"
         else:
             made = _source(self.replace(model_hash=""))

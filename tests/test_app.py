@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+import gc
 import json
 import shlex
 import socket
 import subprocess
 import sys
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -19,10 +22,12 @@ from stylegan.errors import CheckpointError, RequestError, StyleGANError
 from stylegan.pixels import encode_png, load_pixels, read_request
 from stylegan.render import Renderer
 from stylegan.request import Mix, RenderRequest, encode_ws
+from stylegan.shortcode import to_code
 from stylegan.ui import explore, theme
 from stylegan.ui.answers import Answers
 from stylegan.ui.arrivals import Arrivals
 from stylegan.ui.controls import STATIC, sentence
+from stylegan.ui.keepsakes import Keepsakes
 from stylegan.ui.session import AppContext, Session
 
 
@@ -30,6 +35,11 @@ from stylegan.ui.session import AppContext, Session
 def answers(tiny_folder, tmp_path) -> Answers:
     renderer = Renderer(tiny_folder, "cpu", roots=[tmp_path / "runs"])
     return Answers(AppContext(renderer, renderer.folder, tmp_path / "runs"))
+
+
+@pytest.fixture
+def keepsakes(answers) -> Keepsakes:
+    return Keepsakes(answers)
 
 
 def asked(model="tiny", sources=(), rows=(), **request):
@@ -131,26 +141,26 @@ def test_facts_carry_what_the_controls_need(answers):
     json.dumps(facts)
 
 
-def test_saved_pictures_restore_their_state_with_proof_or_a_reason(answers):
-    saved = base64.b64decode(answers.save(asked(seed=12, noise="random", noise_seed=4))["data"])
+def test_saved_pictures_restore_their_state_with_proof_or_a_reason(keepsakes):
+    saved = base64.b64decode(keepsakes.save(asked(seed=12, noise="random", noise_seed=4))["data"])
     data = base64.b64encode(saved).decode()
-    back = answers.restore({"data": data})
+    back = keepsakes.restore({"data": data})
     assert back["mood"] == "good" and "exactly the same pixels" in back["said"]
     assert back["session"]["request"] == {"model": "tiny", "seed": 12, "noise": "random", "noise_seed": 4}
     pixels = load_pixels(saved)
     pixels[3:9, 3:9] = 0
     forged = base64.b64encode(encode_png(pixels, read_request(saved))).decode()
-    back = answers.restore({"data": forged})
+    back = keepsakes.restore({"data": forged})
     assert back["mood"] == "warn" and "changed after it was saved" in back["said"]
     other = base64.b64encode(encode_png(pixels, RenderRequest("nowhere"))).decode()
     with pytest.raises(RequestError, match="needs another model"):
-        answers.restore({"data": other})
+        keepsakes.restore({"data": other})
 
 
-def test_a_picture_whose_mixes_overlap_is_restored_to_the_pixel(answers):
+def test_a_picture_whose_mixes_overlap_is_restored_to_the_pixel(answers, keepsakes):
     request = RenderRequest("tiny", seed=2, mix=(Mix(3, weight=0.5), Mix(4, weight=0.25, layers=(1, 2))))
     result = answers.renderer.render(request)
-    back = answers.restore({"data": base64.b64encode(encode_png(result.pixels, result.request)).decode()})
+    back = keepsakes.restore({"data": base64.b64encode(encode_png(result.pixels, result.request)).decode()})
     again = answers.renderer.render(Session.from_page(back["session"]).request())
     assert back["mood"] == "good" and np.array_equal(again.pixels, result.pixels)
 
@@ -170,12 +180,12 @@ def test_a_sheet_shows_neighbouring_seeds(answers):
     assert np.array_equal(pixels_of(tiles[0]["src"]), answers.renderer.render(request).pixels)
 
 
-def test_the_code_shown_makes_the_same_pixels(answers, tiny_folder, tmp_path, monkeypatch):
+def test_the_code_shown_makes_the_same_pixels(keepsakes, tiny_folder, tmp_path, monkeypatch):
     from stylegan.cli.main import main
 
     rows = [[0, 0.5]] * 2 + [[-1, 0]] * (TINY.num_ws - 2)
     asks = asked(seed=21, dx=0.25, noise="random", sources=[{"name": "a", "seed": 3}], rows=rows)
-    code, wanted = answers.code(asks), load_pixels(base64.b64decode(answers.save(asks)["data"]))
+    code, wanted = keepsakes.code(asks), load_pixels(base64.b64decode(keepsakes.save(asks)["data"]))
     monkeypatch.chdir(tmp_path)
     words = shlex.split(code["shell"])
     assert words[:3] == ["python", "-m", "stylegan"] and main(words[3:]) == 0
@@ -184,7 +194,7 @@ def test_the_code_shown_makes_the_same_pixels(answers, tiny_folder, tmp_path, mo
         assert np.array_equal(load_pixels(path), wanted), path
     assert len(list(tmp_path.glob("*/*.png"))) == 2
     saved = read_request(tmp_path / "again" / "seed0021.png")
-    assert saved.replace(model_hash="") == RenderRequest.from_json(code["json"])
+    assert saved == RenderRequest.from_json(code["json"])
 
 
 @pytest.mark.parametrize(
@@ -203,10 +213,10 @@ def test_the_code_shown_makes_the_same_pixels(answers, tiny_folder, tmp_path, mo
         asked(sources=[{"name": "a", "ws": encode_ws(bytes(8))}], rows=[[0, 1]]),
     ],
 )
-def test_every_wrong_question_gets_one_sentence(answers, question):
+def test_every_wrong_question_gets_one_sentence(answers, keepsakes, question):
     extra = {"page": "p", "data": "QUJD", "index": 0, "first": 0, "count": 6, "direction": "smile", "name": "gone"}
     full = {**extra, **question} if isinstance(question, dict) else question
-    for ask in answers.questions():
+    for ask in (*answers.questions(), *keepsakes.questions()):
         if ask.__name__ in ("hello", "list_models", "code"):
             continue
         answer = sentence(ask)(full)
@@ -233,14 +243,92 @@ def test_another_model_keeps_what_applies_and_says_what_it_drops(answers):
     assert answer["session"]["request"] == {"model": "tiny", "seed": 9} and "the class" in answer["said"]
 
 
-def test_the_public_endpoint_renders_and_the_rest_stays_unnamed(tiny_folder, tmp_path):
+def test_every_endpoint_is_its_command_and_the_rest_stays_unnamed(tiny_folder, tmp_path, monkeypatch):
     from gradio_client import Client
+
+    from stylegan.cli.main import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def command(*words: str) -> int:
+        return main(["generate", "--checkpoints", str(tiny_folder), *words])
+
+    def pixels(file) -> np.ndarray:
+        return load_pixels(file if isinstance(file, str) else file["path"])
 
     with running_app(tiny_folder, tmp_path) as url:
         client = Client(url, verbose=False, download_files=str(tmp_path / "got"))
-        assert list(client.view_api(return_format="dict")["named_endpoints"]) == ["/render"]
+        named = client.view_api(return_format="dict")["named_endpoints"]
+        assert sorted(named) == ["/directions", "/edit", "/render", "/restore", "/strip"]
         file = client.predict(model="tiny", seed=4, psi=0.5, api_name="/render")
-        wanted = Renderer(tiny_folder, "cpu").render(RenderRequest("tiny", seed=4, psi=0.5))
-        assert np.array_equal(load_pixels(file if isinstance(file, str) else file["path"]), wanted.pixels)
-        with pytest.raises(Exception, match="No model"):
-            client.predict(model="gone", api_name="/render")
+        assert command("--model", "tiny", "--seeds", "4", "--psi", "0.5", "--out", "a.png") == 0
+        assert np.array_equal(pixels(file), load_pixels("a.png"))
+        code = to_code(read_request("a.png"))
+        file = client.predict(request=code, api_name="/render")
+        assert np.array_equal(pixels(file), load_pixels("a.png"))
+        text, file = client.predict(request=code, edits="s1.2=2.5, s2.0=-1", api_name="/edit")
+        assert command("--request", code, "--edit", "s1.2=2.5", "--edit", "s2.0=-1", "--out", "b.png") == 0
+        assert np.array_equal(pixels(file), load_pixels("b.png"))
+        assert RenderRequest.from_json(text) == read_request("b.png")
+        file = client.predict(request=code, direction="s1.2", api_name="/strip")
+        assert command("--request", code, "--strip", "s1.2", "--grid", "strip.png") == 0
+        assert np.array_equal(pixels(file), load_pixels("strip.png"))
+        assert client.predict(model="tiny", api_name="/directions") == []
+        png = base64.b64encode((tmp_path / "b.png").read_bytes()).decode()
+        for given in ({"png": png}, {"state": to_code(read_request("b.png"))}, {"state": text}):
+            back = client.predict(**given, api_name="/restore")
+            assert back["opens"] and RenderRequest.from_json(json.dumps(back["request"])) == read_request("b.png")
+        for wrong in ({"model": "gone", "api_name": "/render"}, {"request": "{", "api_name": "/render"},
+                      {"request": code, "edits": "smile=x", "api_name": "/edit"}):  # fmt: skip
+            with pytest.raises(Exception, match="No model|not JSON|not a number"):
+                client.predict(**wrong)
+
+
+def test_the_shown_curl_works_as_it_stands(tiny_folder, tmp_path):
+    with running_app(tiny_folder, tmp_path) as url:
+        renderer = Renderer(tiny_folder, "cpu")
+        keepsakes = Keepsakes(Answers(AppContext(renderer, renderer.folder, tmp_path)))
+        asks = asked(seed=21, dx=0.25, noise="random", sources=[{"name": "a", "seed": 3}], rows=[[0, 0.5]] * 6)
+        line = keepsakes.code({**asks, "address": url})["curl"]
+        subprocess.run(["sh", "-c", line], cwd=tmp_path, check=True, timeout=60)
+    wanted = load_pixels(base64.b64decode(keepsakes.save(asks)["data"]))
+    assert np.array_equal(load_pixels(tmp_path / "seed0021.png"), wanted)
+    assert read_request(tmp_path / "seed0021.png").mix
+
+
+def test_two_people_at_once_get_their_own_pictures(answers):
+    def drag(person: int) -> list[bool]:
+        right = []
+        for number in range(25):
+            seed = 1000 * person + number
+            answer = answers.render({**asked(seed=seed), "page": f"page {person}", "sequence": number})
+            request = RenderRequest("tiny", seed=seed, psi=0.7)
+            right.append("src" in answer and np.array_equal(pixels_of(answer["src"]), wanted.render(request).pixels))
+        return right
+
+    wanted = Renderer(answers.context.models.path, "cpu")
+    with ThreadPoolExecutor(3) as pool:
+        for right in pool.map(drag, range(3)):
+            assert all(right)
+
+
+def test_two_hundred_steps_of_undo_leave_the_server_as_it_was(answers, keepsakes):
+    steps = [asked(seed=step % 5, psi=step / 200, edits=[]) for step in range(200)]
+
+    def all_of_them() -> None:
+        for number, step in enumerate([*steps, *reversed(steps)]):
+            answers.render({**step, "page": "p", "sequence": number})
+            if number % 40 == 0:
+                keepsakes.code(step)
+
+    all_of_them()
+    gc.collect()
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    for turn in range(2):
+        for step in steps:
+            answers.render({**step, "page": "p", "sequence": 400 + turn})
+    gc.collect()
+    grown = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert grown < 200 << 10, f"400 steps left {grown} bytes behind"

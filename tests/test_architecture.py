@@ -16,9 +16,10 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # From the ground up; a room may import itself and the rooms above it in this list. `directions/store` only reads and
 # writes a model's directions file, so it stands before the Renderer, which loads that file with the model.
-ROOMS = ("errors", "files", "options", "request", "device", "pixels", "seeds", "ops", "latents", "networks",
-         "checkpoint", "data", "directions.store", "render", "directions", "inversion", "drag", "video", "metrics",
-         "training", "bench", "cli", "ui")  # fmt: skip
+ROOMS = ("errors", "files", "options", "request", "shortcode", "device", "lane", "speed", "pixels", "seeds", "ops",
+         "latents", "networks", "checkpoint", "engines", "data", "directions.store", "directions.population",
+         "directions.styles", "models", "render", "portable", "batch", "library", "inspection", "directions",
+         "inversion", "drag", "video", "metrics", "training", "siblings", "doctor", "bench", "cli", "ui")  # fmt: skip
 STRANGERS = {"cli": "ui", "ui": "cli"}
 
 HOMES = {
@@ -30,6 +31,7 @@ HOMES = {
     "urllib": ("checkpoint/download.py",),
     "httpx": ("checkpoint/download.py",),
     "requests": ("checkpoint/download.py",),
+    "openvino": ("engines/openvino.py", "engines/openvino_graphs.py"),
     "http": ("checkpoint/download.py",),
 }
 MAX_FILE, MAX_FUNCTION, MAX_TRAINING_LOOP = 400, 60, 120

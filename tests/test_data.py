@@ -124,6 +124,20 @@ def test_a_zip_with_one_folder_around_everything_keeps_its_labels(tmp_path: Path
     assert without.labels is None and without.num_classes == 0 and not without.attributes
 
 
+def test_of_several_dataset_json_the_outermost_counts(tmp_path: Path) -> None:
+    files = {"a/b/1.png": picture(0), "z/2.png": picture(1)}
+    files["a/b/dataset.json"] = json.dumps({"labels": [["1.png", 1], ["../../z/2.png", 1]]}).encode()
+    files["z/dataset.json"] = json.dumps({"labels": [["../a/b/1.png", 3], ["2.png", 3]]}).encode()
+    files["y/dataset.json"] = b'{"labels": null}'
+    for path in (make_folder(tmp_path / "folder", files), make_zip(tmp_path / "a.zip", files)):
+        assert open_images(path).labels is None
+    deep = {f"x/y/z/{name}": data for name, data in files.items() if not name.startswith("y/")}
+    del deep["x/y/z/z/dataset.json"]
+    assert "not used" in reasons(open_images(make_zip(tmp_path / "b.zip", deep)))["dataset.json"]
+    two = {"q/w/e/1.png": picture(0), "q/w/e/dataset.json": b'{"labels": [["1.png", 2]]}'}
+    assert open_images(make_zip(tmp_path / "c.zip", two)).labels.tolist() == [2]
+
+
 def test_no_labels_is_no_classes(tmp_path: Path) -> None:
     files = {"a.png": picture(0), "dataset.json": b'{"labels": null}'}
     found = open_images(make_zip(tmp_path / "a.zip", files))

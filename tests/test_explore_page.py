@@ -121,10 +121,10 @@ def test_style_mixing_takes_layers_from_visible_sources(page):
 
 
 def test_directions_move_the_picture_and_show_a_strip(page):
-    start = picture(page)
+    start, strip = picture(page), page.locator("#directions [data-name='smile']")
     page.wait_for_selector("#directions [data-strip='smile']")
-    assert page.locator(".sg-tile").count() == 7
-    moved = changes(page, lambda: page.locator(".sg-tile").last.click())
+    assert strip.locator(".sg-tile img").count() == 7
+    moved = changes(page, lambda: strip.locator(".sg-tile").last.click())
     assert page.locator("#edit-smile .sg-number").input_value() == "3"
     page.locator("#edit-smile .sg-switch").uncheck()
     becomes(page, start)
@@ -133,13 +133,14 @@ def test_directions_move_the_picture_and_show_a_strip(page):
     ends = page.locator("#edit-smile .sg-end")
     changes(page, lambda: (ends.last.fill("1"), ends.last.blur()))
     page.get_by_role("button", name="PCA", exact=True).click()
+    changes(page, lambda: page.locator("#directions [data-name='pca1'] .sg-tile").first.click())
     changes(page, lambda: slide(page, "#edit-pca1", 0.8))
-    page.get_by_role("button", name="Reset directions").click()
+    page.click("#stack-clear")
     becomes(page, start)
 
 
 def test_the_sheet_loads_a_seed_and_a_reload_keeps_it(page):
-    page.get_by_role("tab", name="Seed sheet").click()
+    page.get_by_role("tab", name="Seeds").click()
     page.wait_for_selector("#sheet [data-first='0']")
     assert page.locator(".sg-contacts .sg-tile").count() == 24
     chosen = changes(page, lambda: page.click("[data-seed='17']"))
@@ -176,7 +177,7 @@ def test_a_saved_picture_brings_its_state_back_and_proves_it(page, folder, tmp_p
     drop(page, "#mixer .sg-mixer", saved.name, saved.read_bytes())
     page.get_by_text("saved seed 6", exact=True).wait_for()
     assert page.locator(".sg-source").count() == 2 and picture(page) == edited
-    page.get_by_role("tab", name="As code").click()
+    page.get_by_role("tab", name="Share").click()
     page.wait_for_function("document.querySelector('#code-shell').textContent.includes('--seeds 6')")
 
 
@@ -229,4 +230,6 @@ def test_a_phone_keeps_the_picture_above_the_controls(browser, url):
         page.mouse.wheel(0, 500)
         page.wait_for_function("scrollY > 200")
         assert 0 <= page.locator(".sg-frame").bounding_box()["y"] < 20
-        changes(page, lambda: slide(page, "#edit-smile", 0.9))
+        changes(page, lambda: page.locator("#directions [data-name='smile'] .sg-tile").last.click())
+        page.locator("#edit-smile").evaluate("row => row.scrollIntoView({block: 'center'})")
+        changes(page, lambda: slide(page, "#edit-smile", 0.2))

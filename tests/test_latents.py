@@ -122,3 +122,19 @@ def test_what_does_not_fit_is_refused():
         A.mix(B, 0.5, (3, 6))
     with pytest.raises(DirectionError, match="another model"):
         A.move(Direction("x", torch.zeros(L, D + 1), (0, 5)), 1.0)
+
+
+def test_channels_move_in_s_space_where_their_layers_are():
+    channel = torch.tensor([0.0, 2.0, 0.0])
+    way = Direction("s1.1", torch.zeros(L, D), (1, 4), channels={1: channel, 4: channel * 3}, rows={1: 1, 4: 4})
+    moved = A.move(way, 2.0)
+    assert same(moved, A) and way.num_channels == 2 and WAY.num_channels == 0
+    assert torch.equal(moved.offsets[1], 2 * channel[None]) and torch.equal(moved.offsets[4], 6 * channel[None])
+    assert list(A.move(way, 2.0, (0, 1)).offsets) == [1] and not A.move(way, 0.0).offsets and not A.offsets
+    back = moved.move(way, -1.5)
+    assert torch.allclose(back.offsets[1], 0.5 * channel[None]) and torch.equal(moved.offsets[1], 2 * channel[None])
+    assert torch.equal(moved.move(way, 1.0, (4, 4)).offsets[1], moved.offsets[1])
+    with pytest.raises(DirectionError, match="another model"):
+        A.move(Direction("x", torch.zeros(L, D), (0, 5), channels={0: channel}, rows={0: L}), 1.0)
+    with pytest.raises(DirectionError, match="in which layer"):
+        Direction("x", torch.zeros(L, D), (0, 5), channels={0: channel})

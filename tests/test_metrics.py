@@ -18,10 +18,11 @@ from PIL import Image, ImageFilter
 
 from stylegan.cli import metrics as command
 from stylegan.data.images import ImageSet, open_images, sample_sets
-from stylegan.errors import DataError
-from stylegan.metrics.evaluate import evaluate, sampler_of
+from stylegan.errors import DataError, RequestError
+from stylegan.metrics.evaluate import Meter, evaluate, sampler_of
 from stylegan.metrics.features import FeatureExtractor, _calibrated, to_rgb, to_side
-from stylegan.metrics.kid import KidMeter, kid, polynomial_kernel
+from stylegan.metrics.kid import kid, polynomial_kernel
+from stylegan.metrics.memorisation import Pairs
 from stylegan.metrics.report import MetricReport
 from stylegan.metrics.swd import _enlarge, laplacian_pyramid, sliced_distance, swd
 from stylegan.pixels import from_pixels
@@ -42,8 +43,9 @@ def cartoons() -> ImageSet:
 @pytest.fixture(scope="module")
 def judge(cartoons: ImageSet) -> Callable[[np.ndarray], float]:
     """KID of some pixels against the sample of cartoons."""
-    meter = KidMeter(cartoons.array(), num=96)
-    return lambda pixels: meter.measure(lambda _: [from_pixels(pixels)]).value
+    extractor = FeatureExtractor()
+    real = extractor(from_pixels(cartoons.array()))
+    return lambda pixels: kid(real, extractor(from_pixels(pixels)))[0]
 
 
 def blur(radius: float) -> Damage:
@@ -201,11 +203,10 @@ def test_kid_sees_a_missing_class(cartoons: ImageSet, judge: Callable[[np.ndarra
 
 
 def test_the_floor_is_about_zero_and_far_below_other_pictures(cartoons: ImageSet) -> None:
-    meter = KidMeter(cartoons.array(), num=96)
-    floor, spread = meter.floor()
-    assert abs(floor) < spread
+    meter = Meter(cartoons, num=96)
     fruit = open_images(sample_sets()["pomological-sample-64"]).array()
-    assert meter.measure(lambda _: [from_pixels(fruit)]).value > 20 * spread
+    report = meter.measure(lambda _: [from_pixels(fruit)])[0]
+    assert abs(report.details["floor"]) < report.details["floor_spread"] < report.value / 20
 
 
 # SWD
@@ -247,13 +248,17 @@ def test_swd_is_zero_for_equal_sets_and_puts_blur_at_the_fine_level(cartoons: Im
 
 
 def test_a_report_reads_well_and_is_json() -> None:
-    report = MetricReport("KID-r64-v1", 0.0123456, 0.001, 500, "r64-v1", {"floor": -0.0002})
-    assert report.to_text() == "KID-r64-v1   0.012346 +- 0.001  (real against real -0.0002)  500 images"
-    assert json.loads(report.to_json())["details"] == {"floor": -0.0002}
+    report = MetricReport("KID-r64-v1", 0.0123456, 0.001, 500, "r64-v1", {"floor": -0.0002, "train": 0.02})
+    assert report.to_text() == ("KID-r64-v1         0.012346 +- 0.001  (real against real -0.0002)"
+                                "  (against the training set 0.02)  500 images")
+    assert json.loads(report.to_json())["details"]["floor"] == -0.0002 and report.better == "lower"
+
+
+NAMES = ["KID", "diversity", "AuthPct", "precision", "recall", "density", "coverage"]
 
 
 def test_the_meter_takes_batches_stops_in_time_and_repeats_itself(cartoons: ImageSet) -> None:
-    meter = KidMeter(cartoons.array(), num=40)
+    meter = Meter(cartoons, num=40)
     asked: list[int] = []
 
     def generate(num: int) -> Iterator[torch.Tensor]:
@@ -262,28 +267,76 @@ def test_the_meter_takes_batches_stops_in_time_and_repeats_itself(cartoons: Imag
             asked.append(start)
             yield from_pixels(cartoons.array()[start : start + 16])
 
-    report = meter.measure(generate)
-    assert asked == [40, 0, 16, 32] and report.num_images == 40
-    assert (report.name, report.extractor) == ("KID-r64-v1", "r64-v1") and "floor" in report.details
-    assert meter.measure(generate) == report
+    reports = meter.measure(generate)
+    assert asked == [40, 0, 16, 32]
+    assert [report.name for report in reports] == [f"{name}-r64-v1" for name in NAMES]
+    assert all(report.num_images == 40 and report.extractor == "r64-v1" for report in reports)
+    assert [r.better for r in reports] == ["lower", "one", "higher", "higher", "higher", "one", "higher"]
+    assert meter.measure(generate) == reports
     with pytest.raises(DataError, match="not numbers"):
         meter.measure(lambda num: [torch.full((num, 3, 64, 64), float("nan"))])
     with pytest.raises(DataError, match="at least 4"):
         meter.measure(lambda num: [])
-    with pytest.raises(DataError, match="at least 4 real"):
-        KidMeter(cartoons.array()[:3])
+    with pytest.raises(DataError, match="at least 8 training pictures, not 3"):
+        Meter(cartoons.subset([0, 1, 2]))
+
+
+def test_the_meter_judges_against_what_is_held_out_when_that_is_enough(cartoons: ImageSet) -> None:
+    train, held_out = cartoons.split(0.4)
+    fakes = [from_pixels(train.array())]
+    found = {report.name.split("-")[0]: report for report in Meter(train, held_out, num=58).measure(lambda _: fakes)}
+    for name in NAMES:
+        assert found[name].details.get("reference", "held-out") == "held-out"
+        assert name == "AuthPct" or {"floor", "train"} <= set(found[name].details)
+    for name in ("KID", "precision", "recall", "density", "coverage", "diversity"):  # training pictures are the floor
+        report = found[name]  # KID draws its subsets from another order
+        assert report.value == pytest.approx(report.details["floor"], abs=report.spread if name == "KID" else 1e-6)
+    assert found["AuthPct"].value == 0 and found["AuthPct"].details["floor"] > 30
+    assert found["AuthPct"].details["nearer_to_train"] > 75
+    few = cartoons.subset(range(20))
+    alone = Meter(train, few, num=58).measure(lambda _: fakes)
+    assert alone[0].details["reference"] == "train" and "train" not in alone[0].details
+
+
+def test_the_pairs_show_the_copies_first(cartoons: ImageSet) -> None:
+    train, held_out = cartoons.split(0.4)
+    meter = Meter(train, held_out, num=24)
+    fakes = held_out.array()[:24].copy()
+    fakes[7], fakes[13] = train.array()[30], train.array()[2]
+    meter.measure(lambda _: [from_pixels(fakes)])
+    pairs = meter.pairs
+    assert set(pairs.indices[:2]) == {7, 13} and max(pairs.ratios[:2]) < 0.01 < pairs.ratios[2]
+    assert {pairs.names[i] for i in (0, 1)} == {train.names[30], train.names[2]}
+    assert (pairs.fakes[:2] == pairs.nearest[:2]).all() and list(pairs.ratios) == sorted(pairs.ratios)
+    sheet = pairs.picture()
+    assert sheet.shape == (4 * 68, 4 * 132, 3) and (sheet[2:66, 2:66] == pairs.fakes[0]).all()
+    assert (sheet[2:66, 66:130] == pairs.nearest[0]).all()
 
 
 def test_evaluate_judges_a_network_and_a_function(tiny_generator) -> None:
     small = open_images(sample_sets()["cartoon-sample-64"], 16)
-    judged = evaluate(tiny_generator, small, num=24)
-    assert [report.name for report in judged] == ["KID-r64-v1", "SWD"]
-    assert [report.num_images for report in judged] == [24, 24]
-    assert judged == evaluate(tiny_generator, small, num=24)
-    assert judged == evaluate(sampler_of(tiny_generator), small, num=24)
-    copies = evaluate(lambda num: [from_pixels(small.array()[:num])], small, num=24)
-    assert copies[0].value < judged[0].value / 10 and copies[1].value < judged[1].value / 2
+    train, held_out = small.split(0.4)
+    shown: list[Pairs] = []
+    told: list[str] = []
+    judged = evaluate(tiny_generator, train, held_out, num=24, on_pairs=shown.append,
+                      on_progress=lambda what, done, total: told.append(f"{what} {done}/{total}"))  # fmt: skip
+    assert [report.name for report in judged] == [*(f"{name}-r64-v1" for name in NAMES), "SWD"]
+    assert [report.num_images for report in judged] == [24] * 8
+    assert "fakes 24/24" in told and "training pictures 58/58" in told and len(shown[0].indices) == 16
+    assert judged == evaluate(tiny_generator, train, held_out, num=24)
+    assert judged == evaluate(sampler_of(tiny_generator), train, held_out, num=24)
+    copies = evaluate(lambda num: [from_pixels(train.array()[:num])], train, held_out, num=24)
+    assert copies[0].value < judged[0].value / 5 and copies[-1].value < judged[-1].value / 2
+    assert copies[2].value == 0 and judged[2].value == 100
     assert all("floor" in report.details for report in judged)
+
+
+def test_evaluate_does_without_a_held_out_set(tiny_generator) -> None:
+    small = open_images(sample_sets()["cartoon-sample-64"], 16)
+    judged = evaluate(tiny_generator, small, num=24)
+    assert judged[0].details["reference"] == judged[-1].details["reference"] == "train"
+    copies = evaluate(lambda num: [from_pixels(small.array()[:num])], small, num=24)
+    assert copies[0].value < judged[0].value / 10 and copies[2].value == 0
 
 
 def test_classes_are_drawn_as_often_as_in_the_set(tiny_folder: Path) -> None:
@@ -296,18 +349,39 @@ def test_classes_are_drawn_as_often_as_in_the_set(tiny_folder: Path) -> None:
         evaluate(generator, sample, num=8)
 
 
-def test_the_command_prints_lines_or_json(tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_lines_or_json(
+    tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     def run(*arguments: str) -> int:
         parser = argparse.ArgumentParser()
         command.add_arguments(parser)
         return command.run(parser.parse_args([str(tiny_checkpoint), *arguments]))
 
-    flags = ["--data", "cartoon-sample-64", "--num", "16", "--device", "cpu"]
+    flags = ["--data", "cartoon-sample-64", "--num", "16", "--device", "cpu", "--held-out", "0.4"]
     assert run(*flags) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("KID-r64-v1 ") and lines[1].startswith("SWD ")
-    assert run(*flags, "--json") == 0
+    said = capsys.readouterr()
+    lines = said.out.splitlines()
+    assert lines[0].startswith("KID-r64-v1 ") and lines[7].startswith("SWD ")
+    assert lines[8].endswith("seconds; 58 training pictures, 38 held out") and "fakes: 16" in said.err
+    picture = tmp_path / "pairs.png"
+    assert run(*flags, "--json", "--pairs", str(picture)) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["num_real"] == 96 and [metric["num_images"] for metric in found["metrics"]] == [16, 16]
+    assert (found["num_train"], found["num_held_out"]) == (58, 38) and found["seconds"] > 0
+    assert [metric["num_images"] for metric in found["metrics"]] == [16] * 8
+    assert len(found["pairs"]) == 16 and {"seed", "file", "ratio"} == set(found["pairs"][0])
+    assert Image.open(picture).size == (4 * 36, 4 * 20)
     with pytest.raises(DataError, match="There is no folder"):
         run("--data", "nowhere")
+
+
+def test_the_command_validates_the_metrics(capsys: pytest.CaptureFixture[str]) -> None:
+    def run(*arguments: str) -> int:
+        parser = argparse.ArgumentParser()
+        command.add_arguments(parser)
+        return command.run(parser.parse_args(list(arguments)))
+
+    assert run("--validate", "--data", "pomological-sample-64", "--num", "32", "--json") == 0
+    said = capsys.readouterr()
+    assert [json.loads(said.out)[i]["damage"] for i in (0, -1)] == ["none", "replay"] and "damages: 20" in said.err
+    with pytest.raises(RequestError, match=r"^Name the model to judge[^\n]+\.$"):
+        run("--data", "pomological-sample-64")

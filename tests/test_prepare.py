@@ -157,6 +157,33 @@ def test_a_full_disk_keeps_the_old_zip(folder: Path, tmp_path: Path, monkeypatch
     assert out.read_bytes() == b"old" and sorted(p.name for p in tmp_path.iterdir()) == ["out.zip", "pets"]
 
 
+def test_duplicates_are_reported_and_dropped_when_asked(folder: Path, tmp_path: Path) -> None:
+    copy = folder / "dogs" / "copy.png"
+    copy.write_bytes((folder / "cats" / "1.png").read_bytes())
+    face = Image.fromarray(open_images(SAMPLE).pixels(0))
+    face.save(folder / "cats" / "2.png")
+    face.resize((100, 100)).save(folder / "cats" / "large.png")
+    looked = inspect(folder)
+    assert (looked.num_accepted, looked.num_duplicates, looked.num_copies) == (5, 2, 1)
+    assert ("dogs/copy.png", "cats/1.png") in looked.duplicates
+    assert "duplicates: 2 look like an earlier picture, 1 of them the same file; " in looked.to_text()
+    kept = prepare([folder], tmp_path / "all.zip", 16, "resize")
+    assert (kept.num_accepted, kept.num_duplicates) == (5, 2)
+    dropped = prepare([folder], tmp_path / "few.zip", 16, "resize", drop_duplicates=True)
+    assert (dropped.num_accepted, dropped.num_duplicates) == (3, 0)
+    assert {("dogs/copy.png", "looks like cats/1.png"), ("cats/large.png", "looks like cats/2.png")} <= {
+        *dropped.skipped}  # fmt: skip
+    assert open_images(tmp_path / "few.zip").num_images == 3
+
+
+def test_duplicates_are_found_across_sources(folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other" / "x.png"
+    other.parent.mkdir()
+    other.write_bytes((folder / "cats" / "1.png").read_bytes())
+    report = prepare([folder, other], tmp_path / "out.zip", 16, drop_duplicates=True)
+    assert report.num_accepted == 3 and ("x.png", "looks like cats/1.png") in report.skipped
+
+
 def run(*arguments: object) -> int:
     parser = argparse.ArgumentParser()
     command.add_arguments(parser)

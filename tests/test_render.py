@@ -13,9 +13,10 @@ from conftest import TINY, TINY_CLASSES, make_tiny, save_tiny
 from stylegan.checkpoint.file import model_hash
 from stylegan.directions.store import directions_path, save_directions
 from stylegan.errors import CheckpointError, DirectionError, RequestError
+from stylegan.lane import Lane
 from stylegan.latents import Direction, Latents
 from stylegan.pixels import load_pixels, read_request, save_png, to_pixels
-from stylegan.render import Lane, Renderer
+from stylegan.render import Renderer
 from stylegan.request import Edit, Mix, RenderRequest, Transform, encode_ws
 from stylegan.seeds import z_of
 
@@ -48,11 +49,12 @@ def w_plus(result) -> str:
 def test_a_request_is_what_the_generator_says(renderer, folder, tiny_generator):
     result = renderer.render(REQUEST)
     latents = tiny_generator.map(z_of(3, 32)).truncate(tiny_generator.w_avg, 0.7)
-    np.testing.assert_array_equal(result.pixels, to_pixels(tiny_generator.synthesize(latents))[0])
+    exact = to_pixels(tiny_generator.synthesize(latents))[0]
+    assert np.abs(result.pixels.astype(int) - exact).max() <= 1  # the engine sums in another order
     assert result.pixels.shape == (16, 16, 3) and result.pixels.dtype == np.uint8
     assert torch.equal(result.latents.ws, latents.ws)
     assert result.request == REQUEST.replace(model_hash=model_hash(folder / "tiny.safetensors"))
-    assert result.seconds > 0 and result.path == "cpu float32"
+    assert result.seconds > 0 and result.path == "torch float32" and not result.preview
 
 
 @pytest.mark.parametrize("changes", [
@@ -180,7 +182,7 @@ def test_a_replaced_model_is_loaded_anew(tmp_path):
     save_tiny(path, seed=1)
     after = renderer.render(REQUEST)
     assert after.request.model_hash != before.request.model_hash and (after.pixels != before.pixels).any()
-    assert len(renderer._loaded) == 1
+    assert len(renderer._models) == 1
 
 
 def test_directions_appear_and_stale_ones_do_no_harm(tmp_path):
@@ -200,12 +202,12 @@ def test_directions_appear_and_stale_ones_do_no_harm(tmp_path):
 def test_few_models_stay_in_memory(tmp_path):
     for name in "abc":
         save_tiny(tmp_path / f"{name}.safetensors", seed=ord(name))
-    renderer = Renderer(tmp_path, "cpu", max_models=2)
+    renderer = Renderer(tmp_path, "cpu", max_bytes=2 * Renderer(tmp_path, "cpu").model("a").num_bytes)
     a = renderer.model("a")
     renderer.model("b")
     assert renderer.model("a") is a
     renderer.model("c")
-    assert [model.name for model in renderer._loaded.values()] == ["a", "c"]
+    assert renderer._models.names == ["a", "c"]
     assert [entry.name for entry in renderer.models()] == ["a", "b", "c"]
 
 
@@ -220,7 +222,7 @@ def test_threads_may_share_a_renderer(renderer):
     requests = [RenderRequest(model=model, seed=seed) for seed in range(4) for model in ("tiny", "classes")]
     expected = [renderer.render(request).pixels for request in requests]
     found = [None] * len(requests)
-    fresh = Renderer(renderer.folder.path, "cpu", max_models=1)
+    fresh = Renderer(renderer.folder.path, "cpu", max_bytes=1)
 
     def work(index):
         found[index] = fresh.render(requests[index]).pixels

@@ -15,9 +15,20 @@ import stylegan
 from stylegan.cli.main import make_parser
 from stylegan.errors import RequestError
 from stylegan.options import options_of
-from stylegan.request import Edit, Mix, RenderRequest, Transform, decode_ws, encode_ws
+from stylegan.request import (
+    Edit,
+    Mix,
+    RenderRequest,
+    Transform,
+    channel_of,
+    decode_region,
+    decode_ws,
+    encode_region,
+    encode_ws,
+)  # fmt: skip
 
 WS = encode_ws(struct.pack("<4f", 0.5, -1.0, 2.0, 3.25))
+REGION = encode_region(bytes(range(256)) * 4)
 
 
 def random_request(dice: random.Random, with_ws: bool) -> RenderRequest:
@@ -27,12 +38,14 @@ def random_request(dice: random.Random, with_ws: bool) -> RenderRequest:
 
     def mix():
         if with_ws and dice.random() < 0.5:
-            return Mix(ws=WS, weight=dice.random(), layers=layers())
-        return Mix(seed=dice.randrange(2**32), label=dice.choice([None, 2]), weight=dice.random(), layers=layers())
+            return Mix(ws=WS, weight=dice.random(), layers=layers(), enabled=dice.random() < 0.7)
+        return Mix(seed=dice.randrange(2**32), label=dice.choice([None, 2]), weight=dice.random(), layers=layers(),
+                   enabled=dice.random() < 0.7)
 
     def edit():
         strength = dice.choice([dice.uniform(-20, 20), 1e-7, -3.0])
-        return Edit(dice.choice(["smile", "pca 01", "-odd", "größe"]), strength, layers(), dice.random() < 0.7)
+        return Edit(dice.choice(["smile", "pca 01", "-odd", "größe", "s7.42"]), strength, layers(), dice.random() < 0.7,
+                    REGION if with_ws and dice.random() < 0.3 else None)
 
     return RenderRequest(
         model=dice.choice(["cartoon-faces-64", "a b", "dir/it's.safetensors"]), seed=dice.randrange(2**32),
@@ -99,7 +112,8 @@ def test_every_setting_is_an_option_with_help():
     assert all(about.help for about in options_of(RenderRequest).values())
 
 
-@pytest.mark.parametrize("text", ["smile=1.5@0-7", "smile=-1.5", "smile=2.0@3-3", "glasses=0.1:off", "a b=1.0@0-1:off"])
+@pytest.mark.parametrize("text", ["smile=1.5@0-7", "smile=-1.5", "smile=2.0@3-3", "glasses=0.1:off", "a b=1.0@0-1:off",
+                                  "s7.42=-3.0", "s0.0=1.0@0-3:off"])
 def test_edit_text(text):
     assert str(Edit.parse(text)) == text
 
@@ -110,6 +124,14 @@ def test_short_edit_and_mix_texts():
     assert Mix.parse("85@0-3") == Mix(seed=85, layers=(0, 3))
     assert Mix.parse("85:2=0.5") == Mix(seed=85, label=2, weight=0.5)
     assert str(Mix(ws=WS, weight=0.5, layers=(0, 3))) == "picture=0.5@0-3"
+    assert Mix.parse("85:2=0.5@0-3:off") == Mix(seed=85, label=2, weight=0.5, layers=(0, 3), enabled=False)
+    assert Mix.parse("85:off") == Mix(seed=85, enabled=False) and str(Mix.parse("85:off")) == "85=1.0:off"
+
+
+def test_the_names_of_channels():
+    assert channel_of("s7.42") == (7, 42) and channel_of("s0.0") == (0, 0)
+    for name in ("smile", "s7", "s7.", "s.4", "S7.42", "s7.42x", "xs7.42", "s-1.2", "s7.4.2", "s12345.1", "s٧.1"):
+        assert channel_of(name) is None
 
 
 @pytest.mark.parametrize("text", ["", "=1", "smile=", "smile=x", "smile=1@", "smile=1@a-b", "smile=1@5-3", "a=b=1",
@@ -120,7 +142,7 @@ def test_bad_edit_text(text):
 
 
 @pytest.mark.parametrize("text", ["", "x", "-1", "1.5", "5=2", "5=-0.1", "5@3-1", "5:=1", "5:x", "99999999999",
-                                  "picture=1"])
+                                  "picture=1", "5:on", ":off", "5=1:off:off"])
 def test_bad_mix_text(text):
     with pytest.raises(RequestError):
         Mix.parse(text)
@@ -174,3 +196,20 @@ def test_ws_text():
     for text in ("", "AA", "A" * 4, "äöü=", base64.b64encode(b"abc").decode(), "A" * (8 << 20)):
         with pytest.raises(RequestError):
             decode_ws(text)
+
+
+def test_region_text():
+    assert decode_region(REGION) == bytes(range(256)) * 4
+    assert Edit("smile", region=REGION).region == REGION
+    with pytest.raises(RequestError, match="1024 bytes"):
+        encode_region(bytes(1023))
+    for region in ("", "AAAA", "%" * 1368, "ä" * 1368, REGION[:-4], REGION + "AAAA", "A" * 10_000_000, 3, b"x"):
+        with pytest.raises(RequestError):
+            Edit("smile", region=region)
+
+
+def test_a_region_travels_as_json():
+    request = RenderRequest(edits=(Edit("smile", region=REGION),))
+    assert "--request" in request.to_shell() and "from_json" in request.to_python()
+    with pytest.raises(RequestError, match="unknown setting"):
+        RenderRequest.from_json('{"format":1,"edits":[{"direction":"a","mask":"AAAA"}]}')

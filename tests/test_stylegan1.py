@@ -155,7 +155,7 @@ def test_every_layer_of_a_tensorflow_file(shared):
     w = np.stack([_slow_mapping(network, row) for row in z])
     assert np.abs(generator.map(z).ws.numpy() - w[:, None]).max() < 1e-5
     outputs, hooks = [], []
-    for block in generator.synthesis.blocks():
+    for block in generator.synthesis.pieces():
         for layer in (block.conv0, block.conv1):
             hooks.append(layer.register_forward_hook(lambda *call: outputs.append(call[2].numpy())))
     ws = w[:, None].repeat(8, axis=1) + 0.1 * np.random.RandomState(4).randn(2, 8, generator.w_dim)

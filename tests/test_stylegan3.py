@@ -16,6 +16,7 @@ from stylegan.checkpoint.file import Checkpoint, build, load_generator, save_che
 from stylegan.errors import CheckpointError, RequestError
 from stylegan.networks.config import GeneratorConfig
 from stylegan.networks.generator import build_generator
+from stylegan.networks.pieces import Noise, State
 from stylegan.networks.stylegan3 import FilteredLayer, FourierInput, low_pass, transform_matrix
 from stylegan.networks.stylegan3_layers import design_layers
 from stylegan.ops.filtered_lrelu import filtered_lrelu
@@ -191,10 +192,10 @@ def _slow_input(layer: FourierInput, w, matrix) -> np.ndarray:
 def test_the_input_is_waves_at_places(transform):
     layer = _generator(_config(num_layers=4)).synthesis.input
     w, matrix = torch.randn(2, 12, generator=torch.Generator().manual_seed(0)), transform_matrix(transform)
-    expected = _slow_input(layer, w, matrix)
-    assert np.abs(layer(w, matrix).numpy() - expected).max() < 1e-4
+    expected, styles = _slow_input(layer, w, matrix), [layer.affine(w)]
+    assert np.abs(layer(State(matrix), styles, Noise()).x.numpy() - expected).max() < 1e-4
     layer.transform.copy_(matrix)
-    assert np.abs(layer(w).numpy() - expected).max() < 1e-4
+    assert np.abs(layer(State(), styles, Noise()).x.numpy() - expected).max() < 1e-4
 
 
 def test_transforms_as_matrices():
@@ -224,7 +225,8 @@ def test_a_layer_is_its_definition(radial):
     taps = (layer.up_filter, layer.down_filter)
     assert taps[1].ndim == 1 + radial
     expected = _slow_filtered_lrelu(torch.cat(pictures), layer.bias, *taps, **settings)
-    torch.testing.assert_close(layer(x, w), expected)
+    state = layer(State(x), [layer.affine(w)], Noise(), torch.float64)
+    torch.testing.assert_close(state.x, expected)
 
 
 @pytest.mark.parametrize("radial", [False, True])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import types
 
 import torch
 
 from stylegan.directions.population import sample_w
 from stylegan.latents import Latents
+from stylegan.networks.layers import FullyConnected
+from stylegan.networks.pieces import LayerInfo, Piece, PiecewiseSynthesis, State
 
 D, L = 12, 4
 NORMALS = torch.nn.functional.normalize(torch.tensor(  # glasses and beard at 53 degrees, tan at right angles to both
@@ -57,3 +60,92 @@ def labelled(num: int = 500, spread: torch.Tensor | None = None) -> types.Simple
     attributes = {"glasses": (scores[:, 0] > 0) * 1.0, "beard": (scores[:, 1] > 0) * 1.0, "tan": scores[:, 2]}
     return types.SimpleNamespace(labels=None, class_names=(), num_classes=0, attributes=attributes,
                                  array=lambda: pixels.numpy())
+
+
+class Painter(Piece):
+    """A piece that adds its patterns [C, 3, 16, 16] to the picture, each as strong as its style."""
+
+    def __init__(self, index: int, patterns: torch.Tensor, is_last: bool) -> None:
+        super().__init__()
+        self.name, self.resolution, self.styles, self.has_image = f"p{index}", 16, slice(index, index + 1), is_last
+        self.patterns = patterns
+
+    def forward(self, state, styles, noise, dtype=torch.float32):
+        x = torch.einsum("nc,cyhw->nyhw", styles[0], self.patterns)
+        x = x if state.x is None else state.x + x
+        return State(x, x if self.has_image else None)
+
+
+class Painting(PiecewiseSynthesis):
+    """Three linear pieces behind three affine maps, on the layers 0, 2 and 3."""
+
+    ROWS = (0, 2, 3)
+
+    def __init__(self, weights, patterns) -> None:
+        super().__init__()
+        self.maps = torch.nn.ModuleList()
+        for weight in weights:
+            affine = FullyConnected(weight.shape[1], weight.shape[0])
+            affine.weight.data = weight / affine.weight_gain
+            self.maps.append(affine.requires_grad_(False))
+        self.painters = [Painter(i, pattern, i == len(patterns) - 1) for i, pattern in enumerate(patterns)]
+
+    @property
+    def layers(self):
+        return [LayerInfo(f"row {row}", size, 0, row) for row, size in enumerate((4, 4, 8, 16))]
+
+    def pieces(self):
+        return self.painters
+
+    def affines(self):
+        return list(zip(self.ROWS, self.maps, strict=True))
+
+
+class StyleToy(Toy):
+    """A toy whose picture is linear in S space: channel c of style i paints a square of its own, COLUMN c, ROW i.
+
+    Style i has 5 - i channels; each is one coordinate of w (or the given weights), and paints brighter by its number.
+    """
+
+    def __init__(self, spread: torch.Tensor | None = None, weights=None) -> None:
+        super().__init__(spread)
+        size = [5, 4, 3]
+        if weights is None:
+            eye = torch.eye(D)
+            weights = [eye[0:5], eye[5:9], eye[9:12]]
+        self.synthesis = Painting(weights, [self.squares(i, num) for i, num in enumerate(size)])
+        self.config = types.SimpleNamespace(family="toy")
+
+    @staticmethod
+    def squares(row: int, num: int) -> torch.Tensor:
+        """Patterns [num, 3, 16, 16]: a 3 x 3 square each, of the brightness 0.01 (number + 1)."""
+        patterns = torch.zeros(num, 3, 16, 16)
+        for c in range(num):
+            patterns[c, :, 5 * row : 5 * row + 3, 3 * c : 3 * c + 3] = 0.01 * (c + 1)
+        return patterns
+
+    def style_weights(self):
+        return [(row, affine.weight.detach() * affine.weight_gain) for row, affine in self.synthesis.affines()]
+
+    def synthesize(self, latents):
+        return self.synthesis(latents.ws, offsets=latents.offsets).detach()
+
+
+class ToyRenderer:
+    """A renderer of one toy, for what needs no more than latents, a model and turns."""
+
+    def __init__(self, generator, latents: Latents, directions=()) -> None:
+        self.generator, self.start, self.turns = generator, latents, 0
+        found = {direction.name: direction for direction in directions}
+        self.loaded = types.SimpleNamespace(name="toy", generator=generator, hash="a" * 64, directions=found)
+
+    def model(self, name):
+        return self.loaded
+
+    def latents(self, request):
+        return self.start
+
+    @contextlib.contextmanager
+    def turn(self):
+        self.turns += 1
+        yield

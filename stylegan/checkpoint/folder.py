@@ -17,7 +17,7 @@ from stylegan.files import safe_name, write_atomic
 from stylegan.networks.config import GeneratorConfig
 
 SUFFIX = ".safetensors"
-DIRECTIONS_SUFFIX = ".directions.safetensors"
+DIRECTIONS_SUFFIXES = (".directions.safetensors", ".mine.safetensors")
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class ModelFolder:
     def place(self, name: str) -> Path:
         """Where a new model of that name goes; CheckpointError when it cannot have the name."""
         target = self.path / (safe_name(name) + SUFFIX)
-        if target.name.endswith(DIRECTIONS_SUFFIX):
+        if target.name.endswith(DIRECTIONS_SUFFIXES):
             raise CheckpointError(f"The name {name!r} is kept for directions; choose another one.")
         if target.exists():
             raise CheckpointError(f"There is a model {name!r} already; choose another name.")
@@ -109,7 +109,7 @@ class ModelFolder:
             for path in paths:
                 if path.suffix not in (SUFFIX, *FOREIGN_SUFFIXES) or path.name.startswith("."):
                     continue
-                if path.name.endswith(DIRECTIONS_SUFFIX) or path.stem in found:
+                if path.name.endswith(DIRECTIONS_SUFFIXES) or path.stem in found:
                     continue
                 try:
                     about = path.stat()

@@ -1,4 +1,4 @@
-"""`info`: what a model file is."""
+"""`info`: what a model file is, or what a saved picture, sidecar or code holds."""
 
 from __future__ import annotations
 
@@ -6,23 +6,32 @@ import argparse
 import dataclasses
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
-HELP = "Say what a model file is: family, sizes, classes, parameters, SHA-256, where it comes from."
+from stylegan.cli.generate import saved_request
+from stylegan.request import RenderRequest
+from stylegan.shortcode import is_code, to_code
+
+HELP = "Say what a model file is, or which request a saved PNG, a JSON file, a code or a link holds."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `info`."""
-    parser.add_argument("model", metavar="FILE|NAME", help="checkpoint file, or name of a model in the folder")
+    parser.add_argument("model", metavar="FILE|NAME|CODE", help="checkpoint file, name of a model in the folder, saved "
+                        "PNG, JSON file, code or link")
     parser.add_argument("--checkpoints", default="checkpoints", metavar="DIR",
                         help="folder of models (default checkpoints)")
     parser.add_argument("--json", action="store_true", help="print JSON for other programs")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print what is known of a model."""
+    """Print what is known of a model, or the request of a saved state."""
+    if is_code(args.model) or Path(args.model).suffix.lower() in (".png", ".json"):
+        return _tell_request(saved_request(args.model), args.json)
     from stylegan.checkpoint.file import model_hash, read_any
     from stylegan.checkpoint.folder import ModelFolder
+    from stylegan.directions.store import directions_path, load_directions
 
     path = ModelFolder(args.checkpoints).find(args.model)
     checkpoint = read_any(path)
@@ -31,17 +40,31 @@ def run(args: argparse.Namespace) -> int:
         "file": str(path), "num_bytes": path.stat().st_size, "family": config.family, "resolution": config.resolution,
         "img_channels": config.img_channels, "z_dim": config.z_dim, "w_dim": config.w_dim, "num_ws": config.num_ws,
         "num_classes": config.num_classes, "num_parameters": sum(t.numel() for t in checkpoint.tensors.values()),
-        "model_hash": model_hash(checkpoint), "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "model_hash": (digest := model_hash(checkpoint)), "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
     }  # fmt: skip
+    beside = directions_path(path)
+    directions = load_directions(beside, digest) if beside.is_file() else []
     if args.json:
-        about |= {"config": dataclasses.asdict(config), "provenance": checkpoint.provenance}
+        listed = [{"name": each.name, "kind": each.kind, "layers": each.layers} for each in directions]
+        about |= {"directions": listed} | {"config": dataclasses.asdict(config), "provenance": checkpoint.provenance}
         print(json.dumps(about, indent=2))
         return 0
     shown = {"file": about["file"], "size": f"{about['num_bytes'] / 2**20:.1f} MiB",
              "network": f"{config.family}, {config.resolution} px, {config.img_channels} channels",
              "latents": f"z {config.z_dim}, w {config.w_dim}, {config.num_ws} layers",
              "classes": config.num_classes or "none", "parameters": f"{about['num_parameters']:,}",
+             "directions": ", ".join(each.name for each in directions) or "none",
              "model hash": about["model_hash"], "SHA-256": about["sha256"]}  # fmt: skip
     for name, value in [*shown.items(), *checkpoint.provenance.items()]:
         print(f"{name:<12}  {value if isinstance(value, str | int | float) else json.dumps(value)}")
+    return 0
+
+
+def _tell_request(request: RenderRequest, as_json: bool) -> int:
+    """Print a saved request, the code that says the same, and what it asks for."""
+    if as_json:
+        print(json.dumps({"request": json.loads(request.to_json()), "code": to_code(request)}, indent=2))
+        return 0
+    print(f"model   {request.model}\nhash    {request.model_hash or 'not noted'}\nrequest {request.to_json()}")
+    print(f"code    {to_code(request)}\nshell   {request.to_shell()}")
     return 0

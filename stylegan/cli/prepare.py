@@ -1,4 +1,4 @@
-"""`prepare`: pictures from anywhere into one tidy zip, or only a look at them."""
+"""`prepare`: pictures and frames of videos from anywhere into one tidy zip, or only a look at them."""
 
 from __future__ import annotations
 
@@ -22,6 +22,9 @@ class PrepareOptions:
     fit: str = option("crop", "how pictures become square: cut to the centre, padded, or squeezed",
                       choices=("crop", "pad", "resize"))  # fmt: skip
     classes_from_folders: bool = option(False, "make each folder of pictures a class")
+    every: str = option("1s", "step between the frames of a video: seconds as 0.5s, or a number of frames",
+                        metavar="STEP")  # fmt: skip
+    drop_duplicates: bool = option(False, "keep only the first of pictures that look alike")
     channels: int = option(3, "grey, colour, or colour with transparency", choices=(1, 3, 4))
 
     def __post_init__(self) -> None:
@@ -30,7 +33,7 @@ class PrepareOptions:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `prepare`."""
-    parser.add_argument("sources", nargs="+", metavar="SOURCE", help="folder, zip or picture")
+    parser.add_argument("sources", nargs="+", metavar="SOURCE", help="folder, zip, video or picture")
     add_options(parser, PrepareOptions)
     parser.add_argument("--json", action="store_true", help="print JSON for other programs")
 
@@ -48,10 +51,12 @@ def run(args: argparse.Namespace) -> int:
             options.fit,
             options.classes_from_folders,
             img_channels=options.channels,
+            every=options.every,
+            drop_duplicates=options.drop_duplicates,
             on_progress=_show if sys.stderr.isatty() else None,
         )
     elif len(args.sources) == 1:
-        report = inspect(args.sources[0], on_progress=_show if sys.stderr.isatty() else None)
+        report = inspect(args.sources[0], every=options.every, on_progress=_show if sys.stderr.isatty() else None)
     else:
         raise DataError("Several sources need --out FILE.zip; without it, name one.")
     print(report.to_json() if args.json else report.to_text())

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from stylegan.data.duplicates import duplicate_groups, perceptual_hash
 from stylegan.data.labels import Labels, classes_from_folders, read_labels
 from stylegan.data.pictures import FITS, PictureError, read_pixels, read_size
 from stylegan.data.sources import Source, open_source
@@ -38,7 +39,7 @@ class ImageSet:
     """Pictures of one resolution, in the order of their names; made by `open_images`.
 
     labels int64 [N] or None; attributes float64 [N] each, nan where nothing is said; skipped (file, reason);
-    sizes (width, height) as found in the files.
+    sizes (width, height) as found in the files; hashes uint64 [N], perceptual.
     """
 
     path: Path
@@ -53,6 +54,7 @@ class ImageSet:
     skipped: tuple[tuple[str, str], ...]
     source: Source = field(repr=False)
     _files: tuple[_File, ...] = field(repr=False)
+    hashes: np.ndarray = field(repr=False)
     _pixels: np.ndarray | None = field(repr=False, default=None)
 
     @property
@@ -103,20 +105,39 @@ class ImageSet:
             labels=None if self.labels is None else self.labels[chosen],
             attributes={name: values[chosen] for name, values in self.attributes.items()},
             _files=tuple(self._files[i] for i in chosen),
+            hashes=self.hashes[chosen],
             _pixels=pixels,
         )
 
-    def split(self, fraction: float, seed: int = 0) -> tuple[ImageSet, ImageSet]:
+    def split(self, fraction: float = 0.1, seed: int = 0) -> tuple[ImageSet, ImageSet]:
         """(train, held out): disjoint, together everything; `fraction` (0 to 1) of the pictures is held out.
 
-        Which go first is decided by their content and the seed, so adding a few pictures moves few across.
+        Which go first is decided by their content and the seed, so adding a few pictures moves few across. Pictures
+        that look alike stay together; a group that would overfill the held-out part is trained on.
         """
         if not 0 <= fraction <= 1:
             raise DataError(f"The held-out fraction must be 0 to 1, not {fraction}.")
-        keys = [hashlib.sha256(f"{seed} {file.num_bytes} {file.crc}".encode()).digest() for file in self._files]
-        order = sorted(range(self.num_images), key=lambda i: keys[i])
         num = round(fraction * self.num_images)
-        return self.subset(sorted(order[num:])), self.subset(sorted(order[:num]))
+        held: list[int] = []
+        for group in self._shuffled_groups(seed) if num else ():
+            held += group if len(held) + len(group) <= num else ()
+        rest = np.setdiff1d(np.arange(self.num_images), held)
+        return self.subset(rest), self.subset(sorted(held))
+
+    def duplicate_groups(self) -> tuple[tuple[int, ...], ...]:
+        """Groups of two or more indices whose pictures look alike, as far as re-encoding and resizing go."""
+        return duplicate_groups(self.hashes, self.pixels)
+
+    def content_key(self, index: int) -> tuple[int, int]:
+        """Size and checksum of one picture's file: the same for copies of it."""
+        return self._files[index].num_bytes, self._files[index].crc
+
+    def _shuffled_groups(self, seed: int) -> list[tuple[int, ...]]:
+        """Every picture once, with those that look like it, in an order decided by content and seed."""
+        keys = [hashlib.sha256(f"{seed} {file.num_bytes} {file.crc}".encode()).digest() for file in self._files]
+        groups = self.duplicate_groups()
+        single = set(range(self.num_images)).difference(*groups)
+        return sorted([*groups, *((i,) for i in single)], key=lambda group: (min(keys[i] for i in group), group))
 
     def fingerprint(self) -> str:
         """SHA-256 over names, sizes, checksums and classes, hex; the same for a folder and a zip of it."""
@@ -135,20 +156,22 @@ def open_images(
     classes_from_folders: bool = False,
     img_channels: int = 3,
     fit: str = "crop",
+    source: Source | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> ImageSet:
     """Opens a folder (recursively), a zip or one picture; DataError when there is nothing to use in it.
 
     Every file is decoded once here, so a picture that is accepted can be trusted later; the rest is in `skipped`.
-    resolution None takes the largest power of two within the median short side, 8 to 1024. `on_progress(done, all)`.
+    resolution None takes the largest power of two within the median short side, 8 to 1024. `source`, if given, is read
+    in the place of the one that `path` leads to. `on_progress(done, all)`.
     """
     if img_channels not in (1, 3, 4) or fit not in FITS or not (resolution is None or 4 <= resolution <= 2048):
         raise DataError("Pictures are read at 4 to 2048 px, 1, 3 or 4 channels, fit crop, pad or resize.")
-    source = open_source(path)
-    skipped = list(source.skipped)
+    source = open_source(path) if source is None else source
+    skipped = [*source.skipped, *((name, "a video; preparing takes its frames") for name in source.videos)]
     files = _scan(source, skipped)
     side = resolution or suggest_resolution([file.size for file in files]) if files else 8
-    files, pixels = _decode(source, files, skipped, side, img_channels, fit, on_progress)
+    files, pixels, hashes = _decode(source, files, skipped, side, img_channels, fit, on_progress)
     if not files:
         raise DataError(_nothing_found(source, skipped))
     names = tuple(file.name for file in files)
@@ -166,6 +189,7 @@ def open_images(
         skipped=tuple(skipped) + known.complaints,
         source=source,
         _files=tuple(files),
+        hashes=hashes,
         _pixels=pixels,
     )
 
@@ -211,10 +235,11 @@ def _decode(
     img_channels: int,
     fit: str,
     on_progress: Callable[[int, int], None] | None,
-) -> tuple[list[_File], np.ndarray | None]:
-    """Decodes every file on two threads; keeps the pixels, uint8 [N, R, R, C], when they fit in memory."""
+) -> tuple[list[_File], np.ndarray | None, np.ndarray]:
+    """Decodes every file on two threads: the good files, their pixels [N, R, R, C] if they fit, their hashes [N]."""
     shape = (len(files), resolution, resolution, img_channels)
     pixels = np.empty(shape, dtype=np.uint8) if np.prod(shape, dtype=np.float64) <= MAX_ARRAY_BYTES else None
+    hashes = np.zeros(len(files), dtype=np.uint64)
     reasons: list[str | None] = [None] * len(files)
 
     def decode(i: int) -> None:
@@ -223,6 +248,7 @@ def _decode(
         except (OSError, PictureError) as error:
             reasons[i] = _why(error)
             return
+        hashes[i] = perceptual_hash(result)
         if pixels is not None:
             pixels[i] = result
 
@@ -234,7 +260,7 @@ def _decode(
     kept = [i for i, reason in enumerate(reasons) if reason is None]
     if pixels is not None and len(kept) < len(files):
         pixels = pixels[kept]
-    return [files[i] for i in kept], pixels
+    return [files[i] for i in kept], pixels, hashes[kept]
 
 
 def _why(error: Exception) -> str:

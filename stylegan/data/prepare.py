@@ -6,17 +6,21 @@ import io
 import json
 import os
 import secrets
+import tempfile
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image
 
+from stylegan.data.duplicates import duplicate_groups
+from stylegan.data.frames import FramesSource, Step
 from stylegan.data.images import ImageSet, open_images, suggest_resolution
 from stylegan.data.labels import MAX_CLASSES, classes_from_folders
+from stylegan.data.sources import open_source
 from stylegan.errors import DataError
 from stylegan.files import write_problem
 
@@ -30,6 +34,8 @@ class Report:
 
     resolution is the one suggested (inspect) or written (prepare); sizes are ((width, height), count), most frequent
     first; skipped are (file, reason); class_counts go with class_names; num_bytes is the size of `out`, if any.
+    num_duplicates counts pictures that look like an earlier one, num_copies those of them that are the same file;
+    duplicates are some (file, earlier file). num_alike frames of videos were left out as like the one before.
     """
 
     num_accepted: int
@@ -41,6 +47,12 @@ class Report:
     class_counts: tuple[int, ...] = ()
     out: str = ""
     num_bytes: int = 0
+    num_duplicates: int = 0
+    num_copies: int = 0
+    duplicates: tuple[tuple[str, str], ...] = ()
+    num_videos: int = 0
+    num_frames: int = 0
+    num_alike: int = 0
 
     @property
     def num_classes(self) -> int:
@@ -62,6 +74,13 @@ class Report:
         if self.class_names:
             pairs = zip(self.class_names, self.class_counts, strict=True)
             lines.append(f"classes: {self.num_classes:,}: " + _few([f"{name} ({n:,})" for name, n in pairs], 20))
+        if self.num_videos:
+            alike = f", {self.num_alike:,} left out as like the one before" if self.num_alike else ""
+            lines.append(f"videos: {self.num_videos:,}, {self.num_frames:,} frames taken{alike}")
+        if self.num_duplicates:
+            copies = f", {self.num_copies:,} of them the same file" if self.num_copies else ""
+            example = "{} like {}".format(*self.duplicates[0])
+            lines.append(f"duplicates: {self.num_duplicates:,} look like an earlier picture{copies}; {example}")
         for reason, count in Counter(reason for _, reason in self.skipped).most_common(_SHOWN):
             example = next(name for name, why in self.skipped if why == reason)
             lines.append(f"skipped: {count:,} x {reason}, for example {example}")
@@ -72,12 +91,20 @@ class Report:
         return json.dumps({**asdict(self), "num_classes": self.num_classes}, indent=1)
 
 
-def inspect(path: str | Path, *, on_progress: Callable[[int, int], None] | None = None) -> Report:
-    """Decodes every picture of a folder, zip or file and says what there is; DataError when nothing is usable."""
-    image_set = open_images(path, _INSPECT_RESOLUTION, on_progress=on_progress)
-    counts = _count(image_set.labels, image_set.num_classes)
-    resolution = suggest_resolution(image_set.sizes)
-    return _report([image_set], image_set.skipped, resolution, image_set.class_names, counts)
+def inspect(
+    path: str | Path, *, every: str = "1s", on_progress: Callable[[int, int], None] | None = None
+) -> Report:
+    """Decodes every picture of a folder, zip or file and says what there is; DataError when nothing is usable.
+
+    Videos are looked at by a frame every so often: `0.5s` is every half second, `10` every tenth frame.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        settings = (_INSPECT_RESOLUTION, "crop", 3, Step.parse(every), Path(scratch))
+        image_set = _open(path, settings, False, [], on_progress)
+        counts = _count(image_set.labels, image_set.num_classes)
+        resolution = suggest_resolution(image_set.sizes)
+        alike = _find_duplicates([image_set])
+        return _report([image_set], image_set.skipped, resolution, image_set.class_names, counts, alike)
 
 
 def prepare(
@@ -88,51 +115,96 @@ def prepare(
     classes_from_folders: bool = False,
     *,
     img_channels: int = 3,
+    every: str = "1s",
+    drop_duplicates: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Report:
     """Writes every usable picture of files, folders and zips as PNG of one size into one zip, atomically.
 
+    Videos give a frame every so often (`inspect`). Duplicates are reported and, if asked, only their first is kept.
     Classes of several sources are joined by name; readmes and licences of the sources travel along in notices/.
     The same sources give the same bytes. DataError when nothing is usable, StyleGANError when it cannot be written.
     """
     if not sources:
-        raise DataError("Name at least one folder, zip or picture to prepare.")
+        raise DataError("Name at least one folder, zip, video or picture to prepare.")
     out_zip = Path(out_zip)
     if out_zip.suffix.lower() != ".zip":
         raise DataError(f"The file to write must end in .zip, unlike {out_zip.name}.")
-    sets, skipped = [], []
-    for source in sources:
-        image_set = _open(source, resolution, fit, img_channels, len(sources) > 1, skipped, on_progress)
-        sets += [image_set] if image_set else []
-    if not sets:
-        raise DataError(f"None of the {len(sources)} sources holds a usable picture; the first: {skipped[0][1]}")
-    words = [_class_words(image_set, classes_from_folders, len(sources) == 1) for image_set in sets]
-    labels, class_names = _join_classes(sets, words, skipped)
-    _write(out_zip, _entries(sets, labels, class_names))
-    counts = _count(labels, len(class_names))
-    return _report(sets, tuple(skipped), resolution, class_names, counts, out_zip)
+    step = Step.parse(every)
+    with tempfile.TemporaryDirectory() as scratch:
+        sets, skipped = [], []
+        for number, source in enumerate(sources):
+            settings = (resolution, fit, img_channels, step, Path(scratch) / str(number))
+            image_set = _open(source, settings, len(sources) > 1, skipped, on_progress)
+            sets += [image_set] if image_set else []
+        if not sets:
+            raise DataError(f"None of the {len(sources)} sources holds a usable picture; the first: {skipped[0][1]}")
+        alike = _find_duplicates(sets)
+        if drop_duplicates:
+            sets, alike = _without(sets, alike, skipped), _Alike()
+        words = [_class_words(image_set, classes_from_folders, len(sources) == 1) for image_set in sets]
+        labels, class_names = _join_classes(sets, words, skipped)
+        _write(out_zip, _entries(sets, labels, class_names))
+        counts = _count(labels, len(class_names))
+        return _report(sets, tuple(skipped), resolution, class_names, counts, alike, out_zip)
 
 
 def _open(
     source: str | Path,
-    resolution: int,
-    fit: str,
-    img_channels: int,
+    settings: tuple[int, str, int, Step, Path],
     one_of_many: bool,
     skipped: list[tuple[str, str]],
     on_progress: Callable[[int, int], None] | None,
 ) -> ImageSet | None:
     """One source; among many, one without a usable picture is only noted, and names say where they come from."""
+    resolution, fit, img_channels, step, folder = settings
     try:
-        image_set = open_images(source, resolution, img_channels=img_channels, fit=fit, on_progress=on_progress)
+        frames = FramesSource(open_source(source), folder, resolution, step)
+        image_set = open_images(
+            source, resolution, img_channels=img_channels, fit=fit, source=frames, on_progress=on_progress
+        )
     except DataError as error:
         if not one_of_many:
             raise
         skipped.append((Path(source).name, str(error)))
         return None
+    image_set = replace(image_set, sizes=tuple(map(frames.sizes.get, image_set.names, image_set.sizes)))
     prefix = f"{Path(source).name}/" if one_of_many else ""
     skipped += [(prefix + name, reason) for name, reason in image_set.skipped]
     return image_set
+
+
+@dataclass(frozen=True)
+class _Alike:
+    """Duplicates among several sets: the places (set, picture) that look like an earlier one, with names."""
+
+    places: tuple[tuple[int, int], ...] = ()
+    pairs: tuple[tuple[str, str], ...] = ()
+    num_copies: int = 0
+
+
+def _find_duplicates(sets: list[ImageSet]) -> _Alike:
+    """Every picture of all sets together that looks like an earlier one."""
+    places = [(k, i) for k, image_set in enumerate(sets) for i in range(image_set.num_images)]
+    hashes = np.concatenate([image_set.hashes for image_set in sets])
+    groups = duplicate_groups(hashes, lambda j: sets[places[j][0]].pixels(places[j][1]))
+    found, pairs, num_copies = [], [], 0
+    for group in groups:
+        names = [sets[k].names[i] for k, i in (places[j] for j in group)]
+        contents = {sets[k].content_key(i) for k, i in (places[j] for j in group)}
+        found += [places[j] for j in group[1:]]
+        pairs += [(name, names[0]) for name in names[1:]]
+        num_copies += len(group) - len(contents)
+    return _Alike(tuple(found), tuple(pairs), num_copies)
+
+
+def _without(sets: list[ImageSet], alike: _Alike, skipped: list[tuple[str, str]]) -> list[ImageSet]:
+    """The sets without their duplicates, each of which is noted with the picture it looks like."""
+    skipped += [(name, f"looks like {first}") for name, first in alike.pairs]
+    gone = set(alike.places)
+    kept = [image_set.subset([i for i in range(len(image_set)) if (k, i) not in gone]) for k, image_set in
+            enumerate(sets)]  # fmt: skip
+    return [image_set for image_set in kept if len(image_set)]
 
 
 def _class_words(image_set: ImageSet, by_folder: bool, alone: bool) -> tuple[tuple[str, ...], np.ndarray] | None:
@@ -236,6 +308,7 @@ def _report(
     resolution: int,
     class_names: tuple[str, ...],
     class_counts: tuple[int, ...],
+    alike: _Alike,
     out: Path | None = None,
 ) -> Report:
     """The report on some opened sets."""
@@ -250,4 +323,10 @@ def _report(
         class_counts=class_counts,
         out="" if out is None else str(out),
         num_bytes=0 if out is None else out.stat().st_size,
+        num_duplicates=len(alike.places),
+        num_copies=alike.num_copies,
+        duplicates=alike.pairs[:_SHOWN],
+        num_videos=sum(image_set.source.num_videos for image_set in sets),
+        num_frames=sum(image_set.source.num_frames for image_set in sets),
+        num_alike=sum(image_set.source.num_alike for image_set in sets),
     )

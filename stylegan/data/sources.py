@@ -19,6 +19,7 @@ METADATA = ("dataset.json", "labels.json")
 MAX_NOTICES = 16
 _NOTICES = ("readme", "license", "licence", "copying", "notice", "attribution")
 _NOTICE_ENDS = (*_NOTICES, ".md", ".txt", ".rst", ".html")
+_VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".ogv")
 _LEFTOVERS = ("thumbs.db", "desktop.ini")
 
 
@@ -32,28 +33,36 @@ class Member:
 
 @dataclass
 class Source:
-    """A place to read from: what it holds, what of it cannot be read and why, metadata files, licences and readmes."""
+    """A place to read from: what it holds, what of it cannot be read and why, metadata, licences, readmes, videos."""
 
     path: Path
     members: list[Member] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
     metadata: dict[str, str] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
+    videos: list[str] = field(default_factory=list)
+
+    def video(self, name: str) -> Path | bytes:
+        """Where to read one of `videos` from: its file, or its bytes inside an archive; OSError when too large."""
+        return self.read(name)
 
     def read(self, name: str) -> bytes:
         """The bytes of a member or metadata file, at most MAX_MEMBER_BYTES; OSError when that is not possible."""
         raise NotImplementedError
 
     def _take(self, name: str, num_bytes: int) -> None:
-        """Files one entry under skipped, metadata, notices or members; what an operating system left is left out."""
+        """Files one entry under what it is; what an operating system left is left out."""
         parts = PurePosixPath(name).parts
         base = parts[-1].lower()
         if base in _LEFTOVERS or any(part.startswith(".") or part == "__MACOSX" for part in parts):
             return
-        if num_bytes > MAX_MEMBER_BYTES:
+        if base.endswith(_VIDEOS):
+            self.videos.append(name)
+        elif num_bytes > MAX_MEMBER_BYTES:
             self.skipped.append((name, f"larger than {MAX_MEMBER_BYTES // 2**20} MB"))
         elif base in METADATA:
-            self.metadata.setdefault(base, name)
+            known = self.metadata.setdefault(base, name)
+            self.metadata[base] = min(known, name, key=lambda path: (path.count("/"), path))
         elif base.split(".")[0] in _NOTICES and base.endswith(_NOTICE_ENDS):
             self.notices += [name] if len(self.notices) < MAX_NOTICES else []
         else:
@@ -85,6 +94,9 @@ class FolderSource(Source):
         if len(data) > MAX_MEMBER_BYTES:
             raise OSError(f"larger than {MAX_MEMBER_BYTES // 2**20} MB")
         return data
+
+    def video(self, name: str) -> Path | bytes:
+        return self._root / name
 
     def _name(self, path: Path) -> str:
         """A path inside the folder as a relative posix name."""

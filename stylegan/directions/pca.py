@@ -19,8 +19,8 @@ def find_pca(generator: Generator, num: int = 16, samples: int = 10_000, seed: i
     """
     if not 1 <= num <= generator.w_dim:
         raise DirectionError(f"This model's W has {generator.w_dim} dimensions; ask for 1 to that many.")
-    w = sample_w(generator, samples, seed)
-    centred = (w - w.mean(0)).double()  # [N, D]
+    w = sample_w(generator, samples, seed).double()
+    centred = w - w.mean(0)  # [N, D]
     variances, axes = torch.linalg.eigh(centred.T @ centred / (len(w) - 1))  # ascending [D], columns [D, D]
     variances, axes = variances.flip(0).clamp(min=0), axes.flip(1)
     share = variances / variances.sum().clamp(min=1e-30)

@@ -54,6 +54,21 @@ def calibrated(vector: Tensor, w: Tensor) -> Tensor:
     return (unit * (w.double() @ unit).std()).float()
 
 
+def row_scale(rows: Tensor, w: Tensor) -> float:
+    """The factor that calibrates `rows` [L, D], which may differ from layer to layer, on the population w [N, D].
+
+    The root mean square over layers of (standard deviation along row / its length), a layer counting by the fourth
+    power of its length; for equal rows it is what `calibrated` does. Raises DirectionError when nothing moves.
+    """
+    rows = rows.double()
+    length = rows.norm()
+    if not torch.isfinite(length) or length == 0:
+        raise DirectionError("A direction came out as zero or not finite; choose others or sample more latents.")
+    rows = rows / length
+    spreads = (w.double() @ rows.T).var(0)  # [L], of w on each row, times its length squared
+    return float((spreads.sum() / rows.norm(dim=1).pow(4).sum()).sqrt() / length)
+
+
 def axis_direction(name: str, axis: Tensor, w: Tensor, num_ws: int, kind: str, info: dict,
                    layers: tuple[int, int] | None = None) -> Direction:
     """A Direction along axis [D], the same vector for every layer [L, D], calibrated on the population w [N, D]."""

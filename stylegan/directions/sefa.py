@@ -31,7 +31,7 @@ def find_sefa(generator: Generator, num: int = 16, layers: tuple[int, int] | Non
     values, axes = torch.linalg.eigh(stacked.T @ stacked)  # ascending [D], columns [D, D]
     values, axes = values.flip(0).clamp(min=0), axes.flip(1)
     share = values / values.sum().clamp(min=1e-30)
-    w = sample_w(generator, samples, seed)
+    w = sample_w(generator, samples, seed).double()
     stem = "sefa" if layers is None else f"sefa-layers{first}-{final}-"
     return [
         axis_direction(

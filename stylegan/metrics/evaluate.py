@@ -1,49 +1,59 @@
-"""All metrics of one generator against one set of pictures, each with the score that real pictures get."""
+"""All metrics of one generator: against pictures it never saw where there are any, beside what real pictures score."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 
 from stylegan.data.images import ImageSet
 from stylegan.errors import DataError
-from stylegan.metrics.kid import KidMeter
+from stylegan.metrics.features import Extractor
+from stylegan.metrics.frechet import frechet_distance
+from stylegan.metrics.memorisation import Pairs
+from stylegan.metrics.meter import Generate, Meter, Progress
+from stylegan.metrics.path_length import perceptual_path_length
 from stylegan.metrics.report import MetricReport
 from stylegan.metrics.swd import swd
 from stylegan.networks.generator import Generator
-from stylegan.pixels import to_pixels
 from stylegan.seeds import z_of_seeds
 
+MAX_TRAIN = 20_000
 _BATCH = 32
-
-Generate = Callable[[int], Iterable[torch.Tensor]]
 
 
 def evaluate(
     generator: Generator | Generate,
-    image_set: ImageSet,
+    train: ImageSet,
+    held_out: ImageSet | None = None,
     num: int = 2000,
     seed: int = 0,
     psi: float = 1.0,
+    *,
+    extractor: Extractor | None = None,
+    on_progress: Progress | None = None,
+    on_pairs: Callable[[Pairs], None] | None = None,
 ) -> list[MetricReport]:
-    """KID and SWD of `num` pictures against a set, the real-against-real floor in details["floor"].
+    """All that is measured of `num` pictures: KID, diversity, AuthPct, precision, recall, density, coverage, then SWD.
 
     `generator` is a network, sampled at seeds seed, seed + 1, ... with classes as frequent as in the set, or a
-    function num -> batches of images [n, C, H, W] in [-1, 1].
+    function num -> batches of images [n, C, H, W] in [-1, 1]. An `extractor` from the user's own weights takes the
+    place of the built-in one and adds FID and, for a network, PPL. `on_pairs` gets the closest copies.
     """
-    generate = sampler_of(generator, image_set, seed, psi) if isinstance(generator, Generator) else generator
-    kept: list[np.ndarray] = []
-
-    def keeping(wanted: int) -> Iterator[torch.Tensor]:
-        for image in generate(wanted):
-            kept.append(to_pixels(image))
-            yield image
-
-    real = image_set.array()
-    first = KidMeter(real, num, seed).measure(keeping)
-    return [first, _swd_report(real, np.concatenate(kept)[: first.num_images], seed)]
+    generate = sampler_of(generator, train, seed, psi) if isinstance(generator, Generator) else generator
+    meter = Meter(train, held_out, num, seed, extractor=extractor, max_train=MAX_TRAIN, on_progress=on_progress)
+    reports = meter.measure(generate, on_progress=on_progress)
+    if on_pairs is not None:
+        on_pairs(meter.pairs)
+    if extractor is not None:
+        reports += [_frechet_report(meter)]
+        if isinstance(generator, Generator):
+            reports += [perceptual_path_length(generator, meter.extractor, min(num, 1000), seed)]
+    _tell(on_progress, "comparing patches", 0, 2)
+    reports.append(_swd_report(meter, seed))
+    _tell(on_progress, "comparing patches", 2, 2)
+    return reports
 
 
 def sampler_of(generator: Generator, image_set: ImageSet | None = None, seed: int = 0, psi: float = 1.0) -> Generate:
@@ -76,19 +86,38 @@ def _draw_labels(generator: Generator, image_set: ImageSet | None, num: int, see
     return torch.from_numpy(drawn.astype(np.int64))
 
 
-def _swd_report(real: np.ndarray, fake: np.ndarray, seed: int) -> MetricReport:
-    """SWD over the pyramid; the floor compares two halves of the reals, so it is of fewer pictures."""
-    rng = np.random.RandomState(seed)
-    order = rng.permutation(len(real))
-    levels = swd(real[order[: len(fake)]], fake, seed=seed)
-    half = min(len(real) // 2, len(fake))
-    floor = swd(real[order[:half]], real[order[half : 2 * half]], seed=seed)
+def _swd_report(meter: Meter, seed: int) -> MetricReport:
+    """SWD over the pyramid against the reference; the floor puts training pictures in the place of the fakes."""
+    real, stand_in = meter.reference_pixels(), meter.stand_in_pixels()
+    num = min(len(real), len(meter.fakes), len(stand_in))
+    levels = swd(real[:num], meter.fakes[:num], seed=seed)
+    floor = swd(real[:num], stand_in[:num], seed=seed)
     details = {
         "levels": levels,
         "floor": float(np.mean(list(floor.values()))),
         "floor_levels": floor,
-        "floor_num_images": half,
+        "reference": meter.reference_name,
+        "num_real": num,
         "seed": seed,
     }
-    num = min(len(real), len(fake))
     return MetricReport("SWD", float(np.mean(list(levels.values()))), 0.0, num, "laplacian-7x7", details)
+
+
+def _frechet_report(meter: Meter) -> MetricReport:
+    """FID of the fakes against the training pictures, as papers do; biased by the number of pictures, so it is told."""
+    train, fake = meter.train_features, meter.fake_features
+    half = len(train) // 2
+    details = {
+        "floor": frechet_distance(train[:half], train[half:]),
+        "floor_num_images": half,
+        "num_real": len(train),
+        "reference": "train",
+    }
+    name = meter.extractor.name
+    return MetricReport(f"FID-{name}", frechet_distance(train, fake), 0.0, len(fake), name, details)
+
+
+def _tell(on_progress: Progress | None, what: str, done: int, total: int) -> None:
+    """Tells how far a stage is, if anybody listens."""
+    if on_progress is not None:
+        on_progress(what, done, total)

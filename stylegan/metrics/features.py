@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,16 @@ _BATCH = 64
 _LAYERS = ((32, 5, 4), (64, 3, 4), (128, 3, 2), (256, 3, 1))  # channels, kernel, side of the grid it is pooled to
 _BIAS = 1.0
 _SOFTNESS = 3.0
+
+
+class Extractor(Protocol):
+    """Whatever turns pictures into features; its name tells which network, which weights and which version."""
+
+    name: str
+
+    def __call__(self, image: torch.Tensor) -> torch.Tensor:
+        """Image [N, C, H, W] in [-1, 1], C 1, 3 or 4, any size -> features float32 [N, D] on the CPU."""
+        ...
 
 
 @dataclass(frozen=True)

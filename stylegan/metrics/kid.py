@@ -5,15 +5,10 @@ N and M pictures, D features.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-
 import numpy as np
 import torch
 
 from stylegan.errors import DataError
-from stylegan.metrics.features import FeatureExtractor
-from stylegan.metrics.report import MetricReport
-from stylegan.pixels import from_pixels, to_pixels
 
 NUM_SUBSETS = 100
 MAX_SUBSET = 1000
@@ -71,51 +66,3 @@ def _picks(num: int, size: int, num_subsets: int, rng: np.random.RandomState) ->
 def _mean_within(kernel: torch.Tensor, picks: torch.Tensor, size: int) -> torch.Tensor:
     """Mean kernel of distinct pairs within each subset, [S]."""
     return (((picks @ kernel) * picks).sum(1) - picks @ kernel.diagonal()) / (size * (size - 1))
-
-
-class KidMeter:
-    """KID of a changing generator against fixed pictures, whose features are computed once.
-
-    real_images are pixels uint8 [N, R, R, C]; `num` fakes are judged each time, against at most 2 * num reals.
-    Every measurement uses the same subsets, so that two values differ only by the fakes.
-    """
-
-    def __init__(
-        self, real_images: np.ndarray, num: int = 1000, seed: int = 0, device: str | torch.device = "cpu"
-    ) -> None:
-        if len(real_images) < 4:
-            raise DataError(f"KID needs at least 4 real pictures, not {len(real_images)}.")
-        self.num, self.seed = max(num, 4), seed
-        self._extractor = FeatureExtractor(device)
-        order = np.random.RandomState(seed).permutation(len(real_images))[: 2 * self.num]
-        self._real = self._features_of_pixels(real_images, np.sort(order))
-        self._floor: tuple[float, float] | None = None
-
-    def measure(self, generate: Callable[[int], Iterable[torch.Tensor]]) -> MetricReport:
-        """Judges `generate(num)`, images [n, C, H, W] in [-1, 1] a batch at a time, as 8-bit pictures show them."""
-        found: list[torch.Tensor] = []
-        for image in generate(self.num):
-            if not torch.isfinite(image).all():
-                raise DataError("The generator makes pictures that are not numbers, so they cannot be judged.")
-            found.append(self._extractor(from_pixels(to_pixels(image))))
-            if sum(map(len, found)) >= self.num:
-                break
-        fake = torch.cat(found)[: self.num] if found else torch.empty(0, self._extractor.num_features)
-        value, spread = kid(self._real, fake, seed=self.seed)
-        floor, floor_spread = self.floor()
-        details = {"num_real": len(self._real), "floor": floor, "floor_spread": floor_spread, "seed": self.seed}
-        return MetricReport(f"KID-{self._extractor.name}", value, spread, len(fake), self._extractor.name, details)
-
-    def floor(self) -> tuple[float, float]:
-        """KID between two disjoint random halves of the real pictures, and its spread: about 0."""
-        if self._floor is None:
-            order = torch.from_numpy(np.random.RandomState(self.seed).permutation(len(self._real)))
-            half = len(order) // 2
-            halves = self._real[order[:half]], self._real[order[half:]]
-            self._floor = kid(*halves, seed=self.seed) if half >= 4 else (0.0, 0.0)
-        return self._floor
-
-    def _features_of_pixels(self, pixels: np.ndarray, indices: np.ndarray) -> torch.Tensor:
-        """Features of some pictures, a batch at a time, [n, D]."""
-        parts = np.array_split(indices, -(-len(indices) // 256))
-        return torch.cat([self._extractor(from_pixels(np.array(pixels[part]))) for part in parts])

@@ -5,6 +5,7 @@ Letters: N batch, Z width of z, K classes, L rows of W+, D width of w, C image c
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,8 +14,8 @@ from torch import nn
 from stylegan.errors import RequestError
 from stylegan.networks import stylegan1, stylegan2, stylegan3
 from stylegan.networks.config import GeneratorConfig
-from stylegan.networks.mapping import Mapping
-from stylegan.networks.stylegan2 import Noise
+from stylegan.networks.mapping import Mapping as MappingNetwork
+from stylegan.networks.pieces import Noise
 from stylegan.networks.stylegan3 import transform_matrix
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Generator(nn.Module):
     def __init__(self, config: GeneratorConfig):
         super().__init__()
         self.config = config
-        self.mapping = Mapping(
+        self.mapping = MappingNetwork(
             config.z_dim,
             config.w_dim,
             config.num_classes,
@@ -108,6 +109,7 @@ class Generator(nn.Module):
         Raises RequestError when ws or transform do not fit this network or the noise is unknown.
         """
         ws = torch.as_tensor(getattr(latents, "ws", latents), dtype=torch.float32, device=self.device)
+        offsets = self.check_offsets(getattr(latents, "offsets", {}), len(ws))
         if ws.ndim != 3 or ws.shape[1:] != (self.num_ws, self.w_dim):
             raise RequestError(f"W+ must have the shape [N, {self.num_ws}, {self.w_dim}], not {list(ws.shape)}.")
         if noise not in ("const", "none", "random"):
@@ -115,8 +117,19 @@ class Generator(nn.Module):
         if transform is not None and self.config.family != "stylegan3":
             raise RequestError("Shift, turn and scale need a StyleGAN3 model; leave the transform out.")
         source = torch.Generator(self.device).manual_seed(noise_seed) if noise == "random" else None
-        options = {} if transform is None else {"transform": transform_matrix(transform)}
-        return self.synthesis(ws, Noise(noise, noise_strength, source), **options)
+        matrix = None if transform is None else transform_matrix(transform)
+        return self.synthesis(ws, Noise(noise, noise_strength, source), offsets=offsets, transform=matrix)
+
+    def check_offsets(self, offsets: Mapping[int, torch.Tensor], num: int) -> Mapping[int, torch.Tensor]:
+        """The shifts in S space of `num` latents as they are; RequestError when they do not fit the affine maps."""
+        affines = self.synthesis.affines() if offsets else []
+        for index, offset in offsets.items():
+            if not 0 <= index < len(affines):
+                raise RequestError(f"Style {index} does not exist; this model has the styles 0 to {len(affines) - 1}.")
+            width = len(affines[index][1].bias)
+            if offset.ndim != 2 or offset.shape[1] != width or len(offset) not in (1, num):
+                raise RequestError(f"Style {index} has {width} channels; {list(offset.shape)} does not fit.")
+        return offsets
 
     def style_weights(self) -> list[tuple[int, torch.Tensor]]:
         """(row of W+, weight [C, D]) of every layer's affine map from w to styles, as used by SeFa."""

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from stylegan.networks.config import GeneratorConfig
-from stylegan.networks.layers import FullyConnected
-from stylegan.networks.stylegan2 import LayerInfo, Noise
+from stylegan.networks.layers import FullyConnected, drawn
+from stylegan.networks.pieces import LayerInfo, Noise, Piece, PiecewiseSynthesis, State
 from stylegan.ops.bias_act import SQRT2, bias_act
 from stylegan.ops.convolution import conv2d, conv_transpose2d
 from stylegan.ops.upfirdn import upfirdn
@@ -51,7 +51,7 @@ class StyledLayer(nn.Module):
         self.use_noise = config.use_noise
         if config.use_noise:
             self.noise_weight = nn.Parameter(torch.zeros(channels))
-            self.register_buffer("noise_const", torch.randn(resolution, resolution))
+            self.register_buffer("noise_const", drawn(resolution, resolution))
         with torch.no_grad():
             self.affine.bias[:channels] = 1.0
 
@@ -60,12 +60,12 @@ class StyledLayer(nn.Module):
         """How strong the noise is in each channel, [C, 1, 1]."""
         return self.noise_weight[:, None, None]
 
-    def forward(self, x: torch.Tensor, w: torch.Tensor, noise: Noise) -> torch.Tensor:
-        """x [N, C, R, R], w [N, D] -> [N, C, R, R]."""
+    def forward(self, x: torch.Tensor, styles: torch.Tensor, noise: Noise) -> torch.Tensor:
+        """x [N, C, R, R], styles [N, 2C] -> [N, C, R, R]."""
         field = noise.of(self, len(x))  # [C, R, R] or [N, C, R, R]
         if field is not None:
-            x = x + field
-        return adain(bias_act(x, self.bias, "lrelu"), self.affine(w))
+            x = x + field.to(x.dtype)
+        return adain(bias_act(x, self.bias, "lrelu"), styles)
 
 
 class StyledConv(StyledLayer):
@@ -73,18 +73,18 @@ class StyledConv(StyledLayer):
 
     def __init__(self, inputs: int, outputs: int, resolution: int, config: GeneratorConfig, up: int = 1):
         super().__init__(outputs, resolution, config)
-        self.weight = nn.Parameter(torch.randn(outputs, inputs, 3, 3))
+        self.weight = nn.Parameter(drawn(outputs, inputs, 3, 3))
         self.up, self.weight_gain = up, SQRT2 / math.sqrt(inputs * 9)
 
-    def forward(self, x: torch.Tensor, w: torch.Tensor, noise: Noise) -> torch.Tensor:
-        """x [N, I, R / up, R / up], w [N, D] -> [N, O, R, R]."""
-        weight = self.weight * self.weight_gain
+    def forward(self, x: torch.Tensor, styles: torch.Tensor, noise: Noise) -> torch.Tensor:
+        """x [N, I, R / up, R / up], styles [N, 2O] -> [N, O, R, R]."""
+        weight = (self.weight * self.weight_gain).to(x.dtype)
         if self.up == 1:
             x = conv2d(x, weight, padding=1)
         else:
             blur = x.new_tensor([0.25, 0.5, 0.25])
             x = upfirdn(doubling_conv(x, weight), blur, padding=(1, 1))
-        return super().forward(x, w, noise)
+        return super().forward(x, styles, noise)
 
 
 class ToRGB(nn.Module):
@@ -92,38 +92,41 @@ class ToRGB(nn.Module):
 
     def __init__(self, inputs: int, config: GeneratorConfig):
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(config.img_channels, inputs, 1, 1))
+        self.weight = nn.Parameter(drawn(config.img_channels, inputs, 1, 1))
         self.bias = nn.Parameter(torch.zeros(config.img_channels))
         self.weight_gain = 1 / math.sqrt(inputs)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x [N, I, R, R] -> [N, img_channels, R, R]."""
-        return bias_act(conv2d(x, self.weight * self.weight_gain), self.bias)
+        """x [N, I, R, R] -> float32 [N, img_channels, R, R]."""
+        return bias_act(conv2d(x, (self.weight * self.weight_gain).to(x.dtype)), self.bias).float()
 
 
-class Block(nn.Module):
+class Block(Piece):
     """The two styled layers of one resolution; at 4 pixels the first one styles the learned constant."""
 
     def __init__(self, inputs: int, outputs: int, resolution: int, config: GeneratorConfig):
         super().__init__()
-        self.resolution, self.is_first = resolution, resolution == 4
+        self.name, self.resolution, self.is_first = f"b{resolution}", resolution, resolution == 4
         if self.is_first:
             self.const = nn.Parameter(torch.ones(outputs, 4, 4))
             self.conv0 = StyledLayer(outputs, 4, config)
         else:
             self.conv0 = StyledConv(inputs, outputs, resolution, config, up=2)
         self.conv1 = StyledConv(outputs, outputs, resolution, config)
-        if resolution == config.resolution:
+        self.has_image = resolution == config.resolution
+        if self.has_image:
             self.torgb = ToRGB(outputs, config)
 
-    def forward(self, x: torch.Tensor | None, ws: torch.Tensor, noise: Noise) -> torch.Tensor:
-        """x [N, I, R / 2, R / 2] or None at 4 pixels, ws [N, 2, D] -> [N, O, R, R]."""
-        if self.is_first:
-            x = self.const.expand(len(ws), -1, -1, -1)
-        return self.conv1(self.conv0(x, ws[:, 0], noise), ws[:, 1], noise)
+    def forward(
+        self, state: State, styles: list[torch.Tensor], noise: Noise, dtype: torch.dtype = torch.float32
+    ) -> State:
+        """A state at R / 2, or an empty one at 4 pixels, with two styles [N, 2O] -> the state at R."""
+        x = self.const.expand(len(styles[0]), -1, -1, -1) if self.is_first else state.x.to(dtype)
+        x = self.conv1(self.conv0(x, styles[0], noise), styles[1], noise)
+        return State(x, self.torgb(x) if self.has_image else None)
 
 
-class Synthesis(nn.Module):
+class Synthesis(PiecewiseSynthesis):
     """ws [N, L, D] -> image [N, C, R, R]; each block uses two rows, and the last one makes the colours."""
 
     def __init__(self, config: GeneratorConfig):
@@ -131,29 +134,24 @@ class Synthesis(nn.Module):
         self.resolutions = config.block_resolutions
         widths = [config.width(r) for r in self.resolutions]
         for i, resolution in enumerate(self.resolutions):
-            self.add_module(f"b{resolution}", Block(widths[max(i - 1, 0)], widths[i], resolution, config))
+            block = Block(widths[max(i - 1, 0)], widths[i], resolution, config)
+            block.styles = slice(2 * i, 2 * i + 2)
+            self.add_module(block.name, block)
 
     @property
     def layers(self) -> list[LayerInfo]:
         """One entry a row of W+, in order."""
-        names = [(block, name) for block in self.blocks() for name in ("conv0", "conv1")]
+        names = [(block, name) for block in self.pieces() for name in ("conv0", "conv1")]
         return [
             LayerInfo(f"{block.resolution} {name}", block.resolution, len(getattr(block, name).bias), row)
             for row, (block, name) in enumerate(names)
         ]
 
-    def blocks(self) -> list[Block]:
+    def pieces(self) -> list[Block]:
         """The blocks from 4 pixels up."""
         return [getattr(self, f"b{r}") for r in self.resolutions]
 
     def affines(self) -> list[tuple[int, FullyConnected]]:
         """(row of W+, map from w to styles) of every layer."""
-        layers = [layer for block in self.blocks() for layer in (block.conv0, block.conv1)]
+        layers = [layer for block in self.pieces() for layer in (block.conv0, block.conv1)]
         return [(row, layer.affine) for row, layer in enumerate(layers)]
-
-    def forward(self, ws: torch.Tensor, noise: Noise | None = None) -> torch.Tensor:
-        """Synthesise float32 images [N, C, R, R], not clamped."""
-        noise, ws, x = noise or Noise(), ws.float(), None
-        for i, block in enumerate(self.blocks()):
-            x = block(x, ws[:, 2 * i : 2 * i + 2], noise)
-        return block.torgb(x)

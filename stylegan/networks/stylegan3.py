@@ -13,8 +13,8 @@ from torch import nn
 
 from stylegan.errors import RequestError
 from stylegan.networks.config import GeneratorConfig
-from stylegan.networks.layers import FullyConnected, normalize_2nd_moment
-from stylegan.networks.stylegan2 import LayerInfo, Noise
+from stylegan.networks.layers import FullyConnected, drawn, normalize_2nd_moment
+from stylegan.networks.pieces import LayerInfo, Noise, Piece, PiecewiseSynthesis, State
 from stylegan.networks.stylegan3_layers import LayerSpec
 from stylegan.ops.bias_act import SLOPE, SQRT2
 from stylegan.ops.filtered_lrelu import filtered_lrelu
@@ -64,39 +64,44 @@ def low_pass(taps: int, cutoff: float, half_width: float, rate: float, radial: b
     return (kernel / kernel.sum()).float()
 
 
-class FourierInput(nn.Module):
+class FourierInput(Piece):
     """A picture of plane waves that w turns and shifts as a whole (section 3.2, appendix F)."""
 
     def __init__(self, spec: LayerSpec, w_dim: int):
         super().__init__()
         channels = spec.in_channels
+        self.name, self.resolution, self.styles, self.has_image = "input", round(spec.in_rate), slice(0, 1), False
         self.size, self.rate, self.bandwidth = spec.in_size, spec.in_rate, spec.in_cutoff
         self.affine = FullyConnected(w_dim, 4)
-        self.weight = nn.Parameter(torch.randn(channels, channels))
+        self.weight = nn.Parameter(drawn(channels, channels))
         with torch.no_grad():
             self.affine.weight.zero_()
             self.affine.bias[0] = 1.0
-        angle = 2 * math.pi * torch.rand(channels)
-        radius = self.bandwidth * torch.rand(channels).sqrt()
-        self.register_buffer("transform", torch.eye(3))
+        angle = 2 * math.pi * torch.rand(channels, device="cpu")
+        radius = self.bandwidth * torch.rand(channels, device="cpu").sqrt()
+        self.register_buffer("transform", torch.eye(3, device="cpu"))
         self.register_buffer("freqs", torch.stack([angle.cos() * radius, angle.sin() * radius], dim=1))
-        self.register_buffer("phases", torch.rand(channels) - 0.5)
+        self.register_buffer("phases", torch.rand(channels, device="cpu") - 0.5)
 
-    def forward(self, w: torch.Tensor, transform: torch.Tensor | None = None) -> torch.Tensor:
-        """w [N, D] -> [N, C, H, W], channels-last; `transform` [3, 3] replaces the network's own user transform."""
-        user = self.transform if transform is None else transform.to(self.transform)
-        linear, shift = self._pose(self.affine(w), user)  # [N, 2, 2], [N, 2]
+    def forward(
+        self, state: State, styles: list[torch.Tensor], noise: Noise, dtype: torch.dtype = torch.float32
+    ) -> State:
+        """A style [N, 4] -> x [N, C, H, W], channels-last; the state's x [3, 3] replaces the own transform."""
+        (pose,) = styles
+        user = self.transform if state.x is None else state.x.to(self.transform)
+        linear, shift = self._pose(pose, user)  # [N, 2, 2], [N, 2]
         freqs = self.freqs @ linear  # [N, C, 2]
         phases = self.phases + shift @ self.freqs.t()  # [N, C]
         # Waves that a user's scale puts above the band fade out until the grid cannot hold them.
         above = (freqs.norm(dim=2) - self.bandwidth) / max(self.rate / 2 - self.bandwidth, 1e-6)
         amplitudes = (1 - above).clamp(0, 1)  # [N, C]
-        places = (torch.arange(self.size, dtype=w.dtype, device=w.device) + 0.5 - self.size / 2) / self.rate  # [H]
+        grid = torch.arange(self.size, dtype=pose.dtype, device=pose.device)
+        places = (grid + 0.5 - self.size / 2) / self.rate  # [H]
         across = places[:, None] * freqs[:, None, :, 0] + phases[:, None]  # [N, W, C]
         down = places[:, None] * freqs[:, None, :, 1]  # [N, H, C]
         waves = torch.sin(2 * math.pi * (down[:, :, None] + across[:, None]))  # [N, H, W, C]
         waves = waves * amplitudes[:, None, None]
-        return (waves @ (self.weight.t() / math.sqrt(len(self.weight)))).permute(0, 3, 1, 2)
+        return State((waves @ (self.weight.t() / math.sqrt(len(self.weight)))).permute(0, 3, 1, 2))
 
     @staticmethod
     def _pose(pose: torch.Tensor, user: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -108,14 +113,15 @@ class FourierInput(nn.Module):
         return turn @ user[:2, :2], shift
 
 
-class FilteredLayer(nn.Module):
+class FilteredLayer(Piece):
     """Modulated convolution and filtered leaky ReLU, or with `is_torgb` plain colours (section 3.2, figure 4b)."""
 
     def __init__(self, spec: LayerSpec, w_dim: int, clamp: float):
         super().__init__()
         self.spec, self.clamp = spec, clamp
+        self.name, self.resolution, self.has_image = spec.name, round(spec.out_rate), spec.is_torgb
         self.affine = FullyConnected(w_dim, spec.in_channels, bias=1.0)
-        self.weight = nn.Parameter(torch.randn(spec.out_channels, spec.in_channels, spec.kernel, spec.kernel))
+        self.weight = nn.Parameter(drawn(spec.out_channels, spec.in_channels, spec.kernel, spec.kernel))
         self.bias = nn.Parameter(torch.zeros(spec.out_channels))
         self.weight_gain = 1 / math.sqrt(spec.in_channels * spec.kernel**2)
         self.register_buffer("magnitude_ema", torch.ones([]))
@@ -124,31 +130,36 @@ class FilteredLayer(nn.Module):
         self.register_buffer("up_filter", up_filter if spec.up > 1 else None)
         self.register_buffer("down_filter", down_filter if spec.down > 1 else None)
 
-    def forward(self, x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
-        """x [N, I, H, W], w [N, D] -> [N, O, H', W'] of the spec's sizes."""
-        spec, styles = self.spec, self.affine(w)  # [N, I]
+    def forward(
+        self, state: State, styles: list[torch.Tensor], noise: Noise, dtype: torch.dtype = torch.float32
+    ) -> State:
+        """x [N, I, H, W] and a style [N, I] -> x [N, O, H', W'] of the spec's sizes; the last layer gives the image."""
+        spec, (style,) = self.spec, styles
         gain = self.magnitude_ema.rsqrt()
         # Demodulation takes out the styles' scale again; they are normalised only so that its epsilon stays small.
-        styles = styles * (self.weight_gain * gain) if spec.is_torgb else normalize_2nd_moment(styles)
+        style = style * (self.weight_gain * gain) if spec.is_torgb else normalize_2nd_moment(style)
         x = modulated_conv(
-            x, self.weight, styles, demodulate=not spec.is_torgb, gain=1.0 if spec.is_torgb else gain,
+            state.x.to(dtype), self.weight, style, demodulate=not spec.is_torgb, gain=1.0 if spec.is_torgb else gain,
             padding=spec.kernel - 1,
         )  # fmt: skip
-        return filtered_lrelu(
+        x = filtered_lrelu(
             x, self.bias, self.up_filter, self.down_filter, up=spec.up, down=spec.down, padding=spec.padding[:2],
             gain=1.0 if spec.is_torgb else SQRT2, slope=1.0 if spec.is_torgb else SLOPE, clamp=self.clamp,
         )  # fmt: skip
+        return State(x, x.float() * OUTPUT_SCALE if spec.is_torgb else None)
 
 
-class Synthesis(nn.Module):
+class Synthesis(PiecewiseSynthesis):
     """ws [N, L, D] -> image [N, C, R, R]; row 0 places the input, row i + 1 styles layer i."""
 
     def __init__(self, config: GeneratorConfig):
         super().__init__()
         self.specs = config.layers
         self.input = FourierInput(config.layers[0], config.w_dim)
-        for spec in config.layers:
-            self.add_module(spec.name, FilteredLayer(spec, config.w_dim, config.conv_clamp))
+        for i, spec in enumerate(config.layers, start=1):
+            layer = FilteredLayer(spec, config.w_dim, config.conv_clamp)
+            layer.styles = slice(i, i + 1)
+            self.add_module(layer.name, layer)
 
     @property
     def layers(self) -> list[LayerInfo]:
@@ -160,20 +171,10 @@ class Synthesis(nn.Module):
             rows.append(LayerInfo(f"L{i}{kind}", round(spec.out_rate), spec.out_channels, i + 1))
         return rows
 
+    def pieces(self) -> list[Piece]:
+        """The input and every layer."""
+        return [self.input, *(getattr(self, spec.name) for spec in self.specs)]
+
     def affines(self) -> list[tuple[int, FullyConnected]]:
         """(row of W+, map from w to styles) of every layer, the input's turn and shift included."""
-        layers = [self.input, *(getattr(self, spec.name) for spec in self.specs)]
-        return [(row, layer.affine) for row, layer in enumerate(layers)]
-
-    def forward(
-        self, ws: torch.Tensor, noise: Noise | None = None, transform: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """Synthesise float32 images [N, C, R, R], not clamped; `transform` as `transform_matrix` gives it.
-
-        There is no noise in this family; the argument is there for the sake of the other ones.
-        """
-        ws = ws.float()
-        x = self.input(ws[:, 0], transform)
-        for row, spec in enumerate(self.specs, start=1):
-            x = getattr(self, spec.name)(x, ws[:, row])
-        return x * OUTPUT_SCALE
+        return [(row, piece.affine) for row, piece in enumerate(self.pieces())]

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 def setup_filter(taps: tuple[float, ...] | torch.Tensor) -> torch.Tensor:
     """A separable kernel [T, T] with sum 1 from 1-D taps."""
-    taps = torch.as_tensor(taps, dtype=torch.float32)
+    taps = torch.as_tensor(taps, dtype=torch.float32, device="cpu")
     kernel = taps.ger(taps)  # [T, T]
     return kernel / kernel.sum()
 

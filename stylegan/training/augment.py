@@ -1,8 +1,9 @@
 """Adaptive discriminator augmentation: geometry and colour, composed into one warp and one matrix a picture.
 
-arXiv 2006.06676 section 2, appendix B: the twelve transforms of its blit, geometry and colour groups, each applied with
-probability p. The paper resamples with a supersampling wavelet filter; here one bicubic lookup with reflection does it,
-which is far cheaper on a CPU and slightly softer. `Controller` moves p so that r_t stays at its target (section 3.2).
+arXiv 2006.06676 section 2, appendix B: its eighteen transforms, each applied with probability p; the twelve of the
+blit, geometry and colour groups unless told otherwise, filter and corruption as passes of their own (`filters`).
+The paper resamples with a supersampling wavelet filter; here one bicubic lookup with reflection does it, which is far
+cheaper on a CPU and slightly softer. `Controller` moves p so that r_t stays at its target (section 3.2).
 
 Letters: N batch, C channels, H height, W width.
 """
@@ -13,6 +14,8 @@ import math
 
 import torch
 import torch.nn.functional as F
+
+from stylegan.training.filters import cut_out, draw_band_gains, filter_bands
 
 
 class _Warp(torch.autograd.Function):
@@ -45,25 +48,54 @@ class _Unwarp(torch.autograd.Function):
 
 
 class Augment:
-    """Draws transforms with probability `p` and applies them; one call a batch, fakes and reals alike."""
+    """Draws transforms with probability `p` and applies them; one call a batch, fakes and reals alike.
 
-    def __init__(self, p: float = 0.0):
-        self.p = p
+    `transforms` names the groups by letter: blit, geometry, colour, filter, noise, cutout.
+    """
 
-    def __call__(self, images: torch.Tensor, source: torch.Generator) -> torch.Tensor:
-        """images [N, C, H, W] -> the same shape; nothing is done, and nothing drawn, at p = 0."""
+    def __init__(self, p: float = 0.0, transforms: str = "bgc"):
+        self.p, self.transforms = p, transforms
+
+    def __call__(
+        self, images: torch.Tensor, source: torch.Generator, total: int = 0, rows: slice = slice(None)
+    ) -> torch.Tensor:
+        """images [N, C, H, W] -> the same shape; nothing is done, and nothing drawn, at p = 0.
+
+        Numbers are drawn for a batch of `total` pictures of which these are the `rows`, so that a batch in parts is
+        transformed as the whole would be.
+        """
         if self.p <= 0:
             return images
-        num = len(images)
-        warp = self._geometry(num, images.shape[3], images.shape[2], source).to(images.device)  # [N, 3, 3]
-        grid = F.affine_grid(warp[:, :2], list(images.shape), align_corners=False)
-        images = _Warp.apply(images, grid)
-        if images.shape[1] not in (3, 4):
-            return images
-        colour = self._colour(num, source).to(images.device)  # [N, 4, 4]
+        total, device = total or len(images), images.device
+        if self.transforms:
+            warp = self._geometry(total, images.shape[3], images.shape[2], source)[rows].to(device)  # [N, 3, 3]
+            grid = F.affine_grid(warp[:, :2], list(images.shape), align_corners=False)
+            images = _Warp.apply(images, grid)
+        if "bgc" in self.transforms and images.shape[1] in (3, 4):
+            images = self._recolour(images, self._colour(total, source)[rows].to(device))
+        if "f" in self.transforms:
+            images = filter_bands(images, draw_band_gains(total, self.p, source)[rows].to(device))
+        return self._corrupt(images, total, rows, source)
+
+    @staticmethod
+    def _recolour(images: torch.Tensor, colour: torch.Tensor) -> torch.Tensor:
+        """Apply colour maps [N, 4, 4] to the first three channels."""
         rgb = images[:, :3].flatten(2)  # [N, 3, H * W]
-        rgb = (colour[:, :3, :3] @ rgb + colour[:, :3, 3:]).reshape(num, 3, *images.shape[2:])
+        rgb = (colour[:, :3, :3] @ rgb + colour[:, :3, 3:]).reshape(len(images), 3, *images.shape[2:])
         return rgb if images.shape[1] == 3 else torch.cat([rgb, images[:, 3:]], dim=1)
+
+    def _corrupt(self, images: torch.Tensor, total: int, rows: slice, source: torch.Generator) -> torch.Tensor:
+        """Additive noise and cutout, where they are wanted."""
+        device = images.device
+        if "n" in self.transforms:
+            strength = self._pick(total, torch.randn(total, generator=source).abs() * 0.1, 0.0, source)[rows]
+            noise = torch.randn([total, *images.shape[1:]], generator=source)[rows]
+            images = images + (noise * strength[:, None, None, None]).to(device)
+        if self.transforms.endswith("nc"):
+            hit = (torch.rand(total, generator=source) < self.p)[rows]
+            centres = torch.rand(total, 2, generator=source)[rows]
+            images = cut_out(images, centres.to(device), 0.5, hit.to(device))
+        return images
 
     def _pick(self, num: int, values: torch.Tensor, rest: float, source: torch.Generator, p: float | None = None):
         """`values` [N] where a coin of probability p says so, `rest` elsewhere."""
@@ -85,6 +117,10 @@ class Augment:
         shift_y = self._pick(num, (uniform(-0.125, 0.125) * height).round() / height, 0.0, source)
         matrix = _scale(flip, torch.ones(num)) @ _rotation(quarter * (math.pi / 2))
         matrix = matrix @ _translation(2 * shift_x, 2 * shift_y)
+        return matrix @ self._general(num, normal, uniform, source) if "g" in self.transforms else matrix
+
+    def _general(self, num: int, normal, uniform, source: torch.Generator) -> torch.Tensor:
+        """General geometry: scale, turn, stretch, turn again, shift by parts of a pixel."""
         size = self._pick(num, torch.exp2(normal() * 0.2), 1.0, source)
         stretch = self._pick(num, torch.exp2(normal() * 0.2), 1.0, source)
         p_rotation = 1 - math.sqrt(1 - min(self.p, 1.0))  # two rotations together happen with probability p
@@ -92,7 +128,7 @@ class Augment:
         after = self._pick(num, uniform(-math.pi, math.pi), 0.0, source, p_rotation)
         fine_x = self._pick(num, normal() * 0.125, 0.0, source)
         fine_y = self._pick(num, normal() * 0.125, 0.0, source)
-        matrix = matrix @ _scale(1 / size, 1 / size) @ _rotation(before) @ _scale(1 / stretch, stretch)
+        matrix = _scale(1 / size, 1 / size) @ _rotation(before) @ _scale(1 / stretch, stretch)
         return matrix @ _rotation(after) @ _translation(2 * fine_x, 2 * fine_y)
 
     def _colour(self, num: int, source: torch.Generator) -> torch.Tensor:

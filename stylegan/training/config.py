@@ -1,6 +1,6 @@
-"""All settings of a training run, the presets, and the formula behind `auto` (no torch).
+"""All settings of a training run and how 'choose for me' is filled in (no torch).
 
-The formula: arXiv 2006.06676 appendix C and `auto` of its published tool; gamma = 0.0002 * resolution^2 / batch.
+The formula behind `auto`: arXiv 2006.06676 appendix C and its published tool; gamma = 0.0002 * resolution^2 / batch.
 """
 
 from __future__ import annotations
@@ -12,25 +12,23 @@ from typing import Any
 
 from stylegan.errors import RequestError
 from stylegan.networks.config import DiscriminatorConfig, GeneratorConfig
+from stylegan.networks.stylegan3_layers import design_layers
 from stylegan.options import check, option
+from stylegan.training.presets import PRESETS, SLIM, gamma_of
 
-# What a preset says instead of the default of a field. `auto` is `slim` on a machine without a GPU.
-PRESETS: dict[str, dict[str, Any]] = {
-    "auto": {},
-    "slim": {"channel_base": 1536, "channel_max": 128, "z_dim": 256, "w_dim": 256, "batch": 16},
-    "few-shot": {"ada_kimg": 50.0, "ema_kimg": 5.0},
-    "paper256": {"batch": 64, "channel_base": 16384, "gamma": 1.0, "mapping_layers": 8, "ema_kimg": 20.0},
-    "paper512": {"batch": 64, "channel_base": 32768, "gamma": 0.5, "mapping_layers": 8, "ema_kimg": 20.0},
-    "paper1024": {"batch": 32, "channel_base": 32768, "gamma": 2.0, "mapping_layers": 8, "ema_kimg": 10.0, "lr": 0.002},
-}
+FAMILIES = ("stylegan2", "stylegan1", "stylegan3-t", "stylegan3-r")
+LOSSES = ("logistic", "relativistic")
+SCHEDULES = ("constant", "tail", "cosine")
+AUGMENTATIONS = ("ada", "diffaugment", "schedule", "none")
+TRANSFORMS = ("b", "bg", "bgc", "bgcf", "bgcfn", "bgcfnc")
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """Everything that decides a training run; frozen, JSON-able, saved first of all into the run folder.
 
-    A 0 in batch, gamma, lr, channel_base, channel_max, z_dim or ema_kimg means: choose by preset and resolution;
-    `resolve` fills it in. Raises RequestError for values out of range.
+    Whatever is None, or 0 where its help says so, means 'choose for me': a resumed run takes what it had,
+    a new one asks the preset, then the resolution (`resolve`). Raises RequestError for values out of range.
     """
 
     data: str = option(
@@ -38,39 +36,63 @@ class TrainConfig:
     )
     out: str = option("", "run folder; the same command resumes it", metavar="runs/NAME")
     resolution: int = option(64, "side of the pictures in pixels, a power of two", low=8, high=1024)
-    preset: str = option("auto", "named settings; auto is slim on a machine without a GPU", choices=tuple(PRESETS))
+    preset: str = option("auto", "named settings; without a GPU their widths are slim's where they name none",
+                         choices=tuple(PRESETS))  # fmt: skip
     kimg: float = option(0.0, "stop after so many thousand images (0: no such limit)", low=0, high=1e6)
     minutes: float = option(0.0, "stop after so many minutes of training (0: no such limit)", low=0, high=1e6)
-    batch: int = option(0, "images a step (0: chosen for you)", low=0, high=4096)
-    gamma: float = option(0.0, "weight of the R1 penalty (0: 0.0002 * resolution^2 / batch)", low=0, high=1e4)
+    family: str | None = option(None, "the generator's family (default stylegan2)", choices=FAMILIES)
+    batch: int = option(0, "images a step, over all processes (0: chosen for you)", low=0, high=4096)
+    accumulate: int = option(1, "parts in which a batch is computed where memory is short", low=1, high=1024)
+    loss: str | None = option(None, "logistic, or relativistic as in R3GAN (default logistic)", choices=LOSSES)
+    gamma: float = option(0.0, "weight of the R1 penalty (0: by resolution and batch)", low=0, high=1e4)
+    r1_interval: int | None = option(None, "steps between two R1 penalties (default 16)", low=1, high=256)
+    r2: bool | None = option(None, "penalise the discriminator's slope at generated pictures too")
     lr: float = option(0.0, "learning rate of both networks (0: chosen for you)", low=0, high=0.1)
-    lr_decay: bool = option(True, "lower the learning rate to a fifth in the last third of the budget")
-    ada: bool = option(True, "adaptive discriminator augmentation")
-    ada_target: float = option(0.6, "r_t that the augmentation aims at", low=0, high=1)
-    ada_kimg: float = option(100.0, "thousand images in which the probability p can rise by 1", low=1, high=1e5)
-    ada_cap: float = option(0.8, "highest augmentation probability p", low=0, high=1)
+    lr_discriminator: float = option(0.0, "learning rate of the discriminator (0: the same)", low=0, high=0.1)
+    schedule: str | None = option(None, "tail lowers the learning rate to a fifth in the last third of the budget, "
+                                  "cosine moves rate, gamma and augmentation over all of it (default tail)",
+                                  choices=SCHEDULES)  # fmt: skip
+    augment: str | None = option(None, "ada adapts its strength, schedule raises it slowly (default ada)",
+                          choices=AUGMENTATIONS)  # fmt: skip
+    transforms: str | None = option(None, "blit, geometry, colour, filter, noise, cutout by first letter (default bgc)",
+                             choices=TRANSFORMS)  # fmt: skip
+    ada_target: float | None = option(None, "r_t that the augmentation aims at (default 0.6)", low=0, high=1)
+    ada_kimg: float | None = option(None, "thousand images in which the probability p can rise by 1 (default 100)",
+                                    low=1, high=1e5)  # fmt: skip
+    ada_cap: float | None = option(None, "highest augmentation probability p (default 0.8)", low=0, high=1)
     mirror: bool = option(True, "also show the pictures mirrored")
     conditional: bool = option(False, "use the classes of the data")
-    mixing: float = option(0.9, "share of pictures trained with style mixing", low=0, high=1)
-    r1_interval: int = option(16, "steps between two R1 penalties", low=1, high=256)
-    pl_weight: float = option(0.0, "weight of path length regularisation (0: off)", low=0, high=100)
-    pl_interval: int = option(4, "steps between two path length penalties", low=1, high=256)
+    mixing: float | None = option(None, "share of pictures trained with style mixing (default 0.9)", low=0, high=1)
+    pl_weight: float | None = option(None, "weight of path length regularisation (default 0: off)", low=0, high=100)
+    pl_interval: int | None = option(None, "steps between two path length penalties (default 4)", low=1, high=256)
     channel_base: int = option(0, "channels at 1 px; a block at R px has channel_base / R (0: chosen for you)",
                                low=0, high=1 << 17)  # fmt: skip
     channel_max: int = option(0, "most channels of a block (0: chosen for you)", low=0, high=2048)
     z_dim: int = option(0, "width of z (0: chosen for you)", low=0, high=2048)
     w_dim: int = option(0, "width of w (0: chosen for you)", low=0, high=2048)
-    mapping_layers: int = option(2, "layers of the mapping network", low=1, high=16)
+    mapping_layers: int | None = option(None, "layers of the mapping network (default 2)", low=1, high=16)
+    mbstd_group: int | None = option(None, "pictures that the discriminator compares (default 4; 1: none)",
+                                     low=1, high=64)  # fmt: skip
+    conv_clamp: float | None = option(None, "limit of the activations (default 0: none)", low=0, high=1e6)
+    blur_pixels: float | None = option(None, "blur of what the discriminator sees at the start (default 0: none)",
+                                       low=0, high=64)  # fmt: skip
     ema_kimg: float = option(0.0, "half-life of the first average of the weights in kimg (0: batch * 10 / 32)",
                              low=0, high=1e4)  # fmt: skip
-    transfer: str = option("", "start from this checkpoint or run folder", metavar="FILE|DIR")
+    ema_ramp: float | None = option(None, "longest half-life as a share of the images seen (default 0.05; 0: no limit)",
+                                    low=0, high=1)  # fmt: skip
+    transfer: str = option("", "start from this checkpoint, run folder, or snapshot of a run", metavar="FILE|DIR")
+    freeze_d: int | None = option(None, "discriminator blocks at the picture that stay as transferred (default 0)",
+                                  low=0, high=8)  # fmt: skip
+    holdout: float | None = option(None, "share of the pictures that neither network sees (default 0.1 with metrics)",
+                                   low=0, high=0.5)  # fmt: skip
     seed: int = option(0, "seed of everything random", low=0, high=2**31 - 1)
     device: str = option("auto", "auto, cpu or cuda")
     threads: int = option(0, "processor threads (0: all)", low=0, high=256)
     sample_seconds: float = option(60.0, "seconds between two sample grids, once they are no longer log-spaced",
                                    low=1, high=1e5)  # fmt: skip
     snapshot_minutes: float = option(10.0, "minutes between two snapshots", low=0.05, high=1e5)
-    metric_images: int = option(1000, "fakes judged at each snapshot (0: no metric)", low=0, high=50_000)
+    metric_images: int = option(500, "fakes judged at each snapshot (0: no metric)", low=0, high=50_000)
+    tensorboard: bool = option(False, "also write TensorBoard logs")
 
     def __post_init__(self) -> None:
         """Check every value against its declaration."""
@@ -90,7 +112,16 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
-        """Rebuild from `to_dict`; RequestError names a setting that does not exist."""
+        """Rebuild from `to_dict`, of this version or an earlier one; RequestError names a setting that does not exist.
+
+        A run of an earlier version held nothing out.
+        """
+        values = dict(values)
+        if "lr_decay" in values:
+            values = {"holdout": 0.0, "mbstd_group": 4, "ema_ramp": 0.05, **values}
+            values.setdefault("schedule", "tail" if values.pop("lr_decay") else "constant")
+        if "ada" in values:
+            values.setdefault("augment", "ada" if values.pop("ada") else "none")
         known = {field.name for field in dataclasses.fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:
@@ -102,29 +133,47 @@ class TrainConfig:
         except TypeError as error:
             raise RequestError("The run's config lacks its data or its folder; start the run anew.") from error
 
-    def resolve(self, has_gpu: bool = True) -> TrainConfig:
-        """Fill every 'choose for me' from the preset and, where it is silent, from the resolution."""
-        named = PRESETS["slim" if self.preset == "auto" and not has_gpu else self.preset]
-        chosen = {name: value for name, value in named.items() if getattr(self, name) == _DEFAULTS[name]}
-        config = self.replace(**chosen) if chosen else self
-        batch = config.batch or max(min(4096 // config.resolution, 32), 4)
-        auto = {
-            "batch": batch,
-            "gamma": config.gamma or 0.0002 * config.resolution**2 / batch,
-            "lr": config.lr or (0.002 if config.resolution >= 1024 else 0.0025),
-            "channel_base": config.channel_base or (32768 if config.resolution >= 512 else 16384),
-            "channel_max": config.channel_max or 512,
-            "z_dim": config.z_dim or 512,
-            "w_dim": config.w_dim or 512,
-            "ema_kimg": config.ema_kimg or batch * 10 / 32,
-        }
+    def is_open(self, name: str) -> bool:
+        """True when this setting says 'choose for me'."""
+        return name in CHOOSABLE and getattr(self, name) == _DEFAULTS[name]
+
+    def inherit(self, old: TrainConfig) -> TrainConfig:
+        """Everything left open as the run `old` has it; a budget is inherited when none at all is given."""
+        taken = {name: getattr(old, name) for name in CHOOSABLE if self.is_open(name)}
+        if not self.kimg and not self.minutes:
+            taken |= {"kimg": old.kimg, "minutes": old.minutes}
+        return self.replace(**taken)
+
+    def resolve(self, has_gpu: bool = True, ranks: int = 1) -> TrainConfig:
+        """Fill every 'choose for me' from the preset and, where that is silent, from resolution and ranks."""
+        named = PRESETS[self.preset] if has_gpu else {**SLIM, **PRESETS[self.preset]}
+        config = self.replace(**{name: value for name, value in named.items() if self.is_open(name)})
+        family = config.family or "stylegan2"
+        batch = config.batch or max(min(ranks * min(4096 // config.resolution, 32), 64), 4, ranks)
+        lr = config.lr or (0.002 if config.resolution >= 1024 else 0.0025)
+        blocks = config.resolution.bit_length() - 3  # of the discriminator, above 4 px
+        chosen = {
+            "family": family, "batch": batch, "loss": "logistic", "lr": lr, "lr_discriminator": lr,
+            "gamma": gamma_of(config.preset, family, config.resolution, batch), "r1_interval": 16, "r2": False,
+            "schedule": "tail", "augment": "ada", "transforms": "bgc", "ada_target": 0.6, "ada_kimg": 100.0,
+            "ada_cap": 0.8, "mixing": 0.9, "pl_weight": 0.0, "pl_interval": 4, "channel_max": 512,
+            "channel_base": 32768 if config.resolution >= 512 else 16384, "z_dim": 512, "w_dim": 512,
+            "mapping_layers": 2, "mbstd_group": 4, "conv_clamp": 0.0, "blur_pixels": 0.0, "ema_kimg": batch * 10 / 32,
+            "ema_ramp": 0.05, "freeze_d": blocks // 2 if config.preset == "transfer" else 0,
+            "holdout": 0.1 if config.metric_images else 0.0,
+        }  # fmt: skip
+        config = config.replace(**{name: value for name, value in chosen.items() if config.is_open(name)})
         if not config.kimg and not config.minutes:
-            auto["kimg"] = 25000.0 if has_gpu else 300.0
-        return config.replace(**auto)
+            config = config.replace(kimg=25000.0 if has_gpu else 300.0)
+        return config
 
     def generator(self, num_classes: int = 0) -> GeneratorConfig:
         """The generator of a resolved config."""
+        layers: tuple = ()
+        if self.family == "stylegan3-r":  # twice the channels of T, as published (arXiv 2106.12423 section 3.2)
+            layers = design_layers(self.resolution, 3, 2 * self.channel_base, 2 * self.channel_max, radial=True)
         return GeneratorConfig(
+            family=self.family.partition("-")[0],
             resolution=self.resolution,
             z_dim=self.z_dim,
             w_dim=self.w_dim,
@@ -132,6 +181,8 @@ class TrainConfig:
             mapping_layers=self.mapping_layers,
             channel_base=self.channel_base,
             channel_max=self.channel_max,
+            conv_clamp=self.conv_clamp,
+            layers=layers,
         )
 
     def discriminator(self, num_classes: int = 0) -> DiscriminatorConfig:
@@ -141,15 +192,24 @@ class TrainConfig:
             num_classes=num_classes,
             channel_base=self.channel_base,
             channel_max=self.channel_max,
+            mbstd_group=self.mbstd_group,
+            conv_clamp=self.conv_clamp,
         )
 
 
 _DEFAULTS = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
 
+# Settings whose default value means 'choose for me', so a preset can never override a value that was given.
+CHOOSABLE = frozenset(
+    "family batch loss gamma r1_interval r2 lr lr_discriminator schedule augment transforms ada_target ada_kimg "
+    "ada_cap mixing pl_weight pl_interval channel_base channel_max z_dim w_dim mapping_layers mbstd_group conv_clamp "
+    "blur_pixels ema_kimg ema_ramp freeze_d holdout".split()
+)
+
 # Settings that may differ when a run is resumed; any other change needs a new run.
 CHANGEABLE = frozenset(
-    "out data kimg minutes threads device sample_seconds snapshot_minutes metric_images lr lr_decay gamma ada "
-    "ada_target ada_kimg ada_cap transfer preset".split()
+    "out data kimg minutes threads device sample_seconds snapshot_minutes metric_images lr lr_discriminator schedule "
+    "gamma augment transforms ada_target ada_kimg ada_cap transfer preset accumulate tensorboard".split()
 )
 
 

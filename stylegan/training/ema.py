@@ -16,9 +16,12 @@ class Average:
         self.half_life, self.ramp = half_life, ramp
 
     @torch.no_grad()
-    def update(self, generator: nn.Module, nimg: int, batch: int) -> None:
-        """Move towards `generator` after a step of `batch` images that ended at `nimg`; buffers are copied."""
-        half_life = min(self.half_life, max(nimg * self.ramp, 1e-8))
+    def update(self, generator: nn.Module, nimg: int, batch: int, share: float = 1.0) -> None:
+        """Move towards `generator` after a step of `batch` images that ended at `nimg`; buffers are copied.
+
+        `share` of the half-life is used, where a schedule lets it grow.
+        """
+        half_life = max(min(self.half_life * share, nimg * self.ramp), 1e-8)
         beta = 0.5 ** (batch / half_life)
         averaged, current = list(self.generator.parameters()), list(generator.parameters())
         torch._foreach_lerp_(averaged, [p.detach() for p in current], 1 - beta)

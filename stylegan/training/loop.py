@@ -1,6 +1,7 @@
-"""The training loop: budget, clock, requests of readers, samples, snapshots, exact resume points, a truthful end.
+"""The training loop: budget, clock, requests of readers, live settings, exact resume points, a truthful end.
 
-The loop writes the run folder of `training.run`; it never draws a number of its own (the trainer does).
+The loop writes the run folder of `training.run` through `training.record`, at rank 0 only; it never draws a number of
+its own (the trainer does). With several processes every step begins with rank 0's word on what is to be done.
 """
 
 from __future__ import annotations
@@ -10,58 +11,66 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 
-from stylegan.checkpoint.file import Checkpoint, save_checkpoint
 from stylegan.data.images import ImageSet, open_images, sample_sets
 from stylegan.device import pick_device
-from stylegan.errors import DataError, StyleGANError, TrainingError
-from stylegan.files import write_atomic
-from stylegan.metrics.kid import KidMeter
-from stylegan.metrics.report import MetricReport
-from stylegan.networks.generator import Generator
-from stylegan.pixels import encode_jpeg, grid, to_pixels
-from stylegan.seeds import z_of_seeds
+from stylegan.errors import RequestError, StyleGANError, TrainingError
+from stylegan.training.card import write_card
 from stylegan.training.config import TrainConfig, require_same_run
-from stylegan.training.ema import Average
+from stylegan.training.continuation import like_source
+from stylegan.training.distributed import Ranks, joined
+from stylegan.training.live import LIVE, read_live
+from stylegan.training.record import Record
 from stylegan.training.run import TrainingRun
-from stylegan.training.state import has_state, newest_state
+from stylegan.training.state import has_state, states_newest_first
 from stylegan.training.trainer import Trainer
 
-TICK_SECONDS = 5.0
-STATE_SECONDS = 240.0
-SHEET_PIXELS = 640  # aimed width of the sample grid
-MOST_SAMPLES = 64
-FAKES_BATCH = 16
+LEAST_HELD_OUT = 4  # pictures; of fewer nothing can be said, so they are trained on
+GO_ON, DONE, STOPPED = 0, 1, 2
 
 
 def train(config: TrainConfig, echo: Callable[[str], None] = print) -> TrainingRun:
     """Train until the budget, a stop request or a signal ends it; the same call on the same folder resumes exactly.
 
-    Raises StyleGANError for settings or data that cannot be trained on, a full disk and divergence; the run folder then
-    says so too, and the last saved state stays as it was.
+    Under torchrun every process calls this. Raises StyleGANError for settings or data that cannot be trained on, a full
+    disk, a lost process and divergence; the run folder then says so too, and the last saved state stays as it was.
+    """
+    with joined(config.device) as ranks:
+        run = TrainingRun(config.out)
+        resumes = has_state(run.path / "state")
+        config = settings_of(config, run, resumes, ranks.world)
+        if not ranks.is_first:
+            with _signals() as asked:
+                _Session(None, config, resumes, ranks, lambda line: None).loop(asked)
+            return run
+        run = TrainingRun.create(config.out, config.to_dict())
+        try:
+            with _signals() as asked:
+                session = _Session(run, config, resumes, ranks, echo)
+                reason = session.loop(asked)
+        except BaseException as error:
+            sentence = str(error) if isinstance(error, StyleGANError) else f"{type(error).__name__}: {error}"
+            run.finish("error", message=sentence)
+            raise
+        run.finish(reason, session.trainer.nimg)
+        _end(run, echo)
+        echo(f"{reason} at {session.trainer.nimg / 1000:.1f} kimg")
+        return run
+
+
+def settings_of(config: TrainConfig, run: TrainingRun, resumes: bool, world: int = 1) -> TrainConfig:
+    """The settings as they will be used: what was left open comes from the resumed run, the transferred model, the
+    preset, the resolution. RequestError where a resumed run cannot change.
     """
     has_gpu = pick_device(config.device).type == "cuda"
-    config = config.resolve(has_gpu)
-    run = TrainingRun(config.out)
-    resumes = has_state(run.path / "state")
-    if resumes:
-        require_same_run(TrainConfig.from_dict(run.config()).resolve(has_gpu), config)
-    run = TrainingRun.create(config.out, config.to_dict())
-    try:
-        with _signals() as asked:
-            session = _Session(run, config, resumes, echo)
-            reason = session.loop(asked)
-    except BaseException as error:
-        sentence = str(error) if isinstance(error, StyleGANError) else f"{type(error).__name__}: {error}"
-        run.finish("error", message=sentence)
-        raise
-    run.finish(reason, session.trainer.nimg)
-    echo(f"{reason} at {session.trainer.nimg / 1000:.1f} kimg")
-    return run
+    if not resumes:
+        return like_source(config).resolve(has_gpu, world)
+    recorded = TrainConfig.from_dict(run.config()).resolve(has_gpu, world)
+    config = config.inherit(recorded).resolve(has_gpu, world)
+    require_same_run(recorded, config)
+    return config
 
 
 def open_data(config: TrainConfig) -> ImageSet:
@@ -70,184 +79,119 @@ def open_data(config: TrainConfig) -> ImageSet:
     return open_images(path, config.resolution)
 
 
-class _Session:
-    """One process's part of a run."""
+def _end(run: TrainingRun, echo: Callable[[str], None]) -> None:
+    """The run's card; a card that cannot be written is no failure of the run."""
+    try:
+        write_card(run)
+    except (StyleGANError, OSError) as error:
+        echo(f"no card: {error}")
 
-    def __init__(self, run: TrainingRun, config: TrainConfig, resumes: bool, echo: Callable[[str], None]):
-        self.run, self.config, self.echo = run, config, echo
+
+class _Session:
+    """One process's part of a run; `run` is None at all ranks but the first."""
+
+    def __init__(
+        self, run: TrainingRun | None, config: TrainConfig, resumes: bool, ranks: Ranks, echo: Callable[[str], None]
+    ):
+        self.run, self.ranks, self.echo = run, ranks, echo
         if config.threads:
             torch.set_num_threads(config.threads)
-        self.images = open_data(config)
-        self.trainer = trainer = Trainer(config, self.images)
+        data = open_data(config)
+        images, held_out = data, None
+        if config.holdout:
+            images, held_out = data.split(config.holdout)
+            if len(held_out) < LEAST_HELD_OUT:
+                images, held_out = data, None
+        self.trainer = trainer = Trainer(config, images, ranks)
         if resumes:
-            trainer.load(newest_state(run.path / "state"))
-            echo(f"resumed at {trainer.nimg / 1000:.1f} kimg")
+            self._load(TrainingRun(config.out).path / "state")
         elif config.transfer:
             echo(trainer.transfer(Path(config.transfer)))
-        self.sums: dict[str, tuple[float, int]] = {}
-        self.first_nimg, self.first_seconds = trainer.nimg, trainer.seconds
-        self.clock = {name: time.monotonic() for name in ("tick", "sample", "snapshot", "state")}
-        self.next_sample = max(trainer.nimg, 1)
-        self.last = {"nimg": trainer.nimg, "seconds": trainer.seconds}
-        self.saved_nimg = -1
-        self.meter: KidMeter | None = None
+        self.record = None if run is None else Record(run, trainer, data, held_out, echo)
+        self.told = {name: getattr(trainer.config, name) for name in LIVE}
         shape = trainer.generator.config
-        echo(f"{len(self.images)} images, {shape.resolution} px, batch {config.batch}, gamma {config.gamma:.4g}, "
-             f"lr {config.lr:g}, {sum(p.numel() for p in trainer.generator.parameters()):,} generator parameters, "
-             f"{trainer.device}, {trainer.dtype}, {torch.get_num_threads()} threads")  # fmt: skip
+        echo(f"{len(images)} images{f' and {len(held_out)} held out' if held_out else ''}, {config.family} "
+             f"{shape.resolution} px, batch {config.batch}, gamma {config.gamma:.4g}, lr {config.lr:g}, "
+             f"{sum(p.numel() for p in trainer.generator.parameters()):,} generator parameters, {trainer.device}, "
+             f"{trainer.dtype}, {torch.get_num_threads()} threads, {ranks.world} processes")  # fmt: skip
+
+    def _load(self, folder: Path) -> None:
+        """Resume from the newest state, or from the one before where a power cut has damaged it."""
+        states = states_newest_first(folder)
+        for place, path in enumerate(states):
+            try:
+                self.trainer.load(path)
+            except TrainingError as error:
+                if "damaged" not in str(error) or place + 1 == len(states):
+                    raise
+                self.echo(f"{path.name} is damaged; resuming from the state before")
+                continue
+            self.echo(f"resumed at {self.trainer.nimg / 1000:.1f} kimg")
+            return
 
     def loop(self, asked: list[int]) -> str:
         """Step until something ends the run, a signal in `asked` among them; returns 'done' or 'stopped'."""
-        trainer = self.trainer
-        self.run.write_status("running", trainer.nimg)
-        self._reals()
-        self._sample()
-        while self.progress() < 1:
-            started = time.monotonic()
-            self._add(trainer.step(self.progress()))
-            trainer.seconds += time.monotonic() - started
-            if self._due("tick", TICK_SECONDS):
-                self._tick()
-            if trainer.nimg >= self.next_sample or self._due("sample", self.config.sample_seconds):
-                self._sample()
-            if self.run.snapshot_requested() or self._due("snapshot", self.config.snapshot_minutes * 60):
-                self._snapshot()
-            if self._due("state", STATE_SECONDS):
-                self._save()
-            if asked or self.run.stop_requested():
-                self.run.write_status("stopping", trainer.nimg)
+        trainer, record = self.trainer, self.record
+        if record:
+            self.run.write_status("running", trainer.nimg)
+            self._edit()
+            record.begin()
+        while True:
+            order = self._orders(asked)
+            if order != GO_ON:
                 break
-        reason = "done" if self.progress() >= 1 else "stopped"
-        self._tick()
-        self._save()
-        self._sample()
-        self._snapshot(measure=reason == "done")
+            started = time.monotonic()
+            stats = trainer.step()
+            trainer.seconds += time.monotonic() - started
+            if record:
+                record.add(stats)
+                if record.tick_is_due():
+                    record.tick(self.spent())
+                    self._edit()
+                record.whatever_is_due()
+        reason = "done" if order == DONE else "stopped"
+        if record:
+            record.tick(self.spent())
+            record.save()
+            record.sample()
+            record.snapshot(measure=reason == "done")
         return reason
 
-    def progress(self) -> float:
-        """Share of the budget that is spent, 0 to 1."""
-        config, trainer = self.config, self.trainer
+    def spent(self) -> float:
+        """Share of the budget that is spent, by images or by the clock of training, 0 to 1."""
+        config, trainer = self.trainer.config, self.trainer
         by_images = trainer.nimg / (config.kimg * 1000) if config.kimg else 0.0
         by_clock = trainer.seconds / (config.minutes * 60) if config.minutes else 0.0
         return max(by_images, by_clock)
 
-    def _due(self, name: str, seconds: float) -> bool:
-        """True when `name` was last done more than `seconds` ago."""
-        return time.monotonic() - self.clock[name] >= seconds
+    def _orders(self, asked: list[int]) -> int:
+        """What all ranks do next, by rank 0's word; its plan and live settings come along."""
+        order = GO_ON
+        if self.run is not None:
+            if self.spent() >= 1:
+                order = DONE
+            elif asked or self.run.stop_requested():
+                self.run.write_status("stopping", self.trainer.nimg)
+                order = STOPPED
+        order, plan, *live = self.ranks.agree([order, self.trainer.plan, *self.told.values()])
+        told = dict(zip(LIVE, live, strict=True))
+        if any(getattr(self.trainer.config, name) != value for name, value in told.items()):
+            self.trainer.adopt(**told)
+        self.trainer.plan = plan
+        return int(order)
 
-    def _add(self, stats: dict[str, float]) -> None:
-        """Sum statistics until the next tick."""
-        for name, value in stats.items():
-            total, count = self.sums.get(name, (0.0, 0))
-            self.sums[name] = (total + value, count + 1)
-
-    def _tick(self) -> None:
-        """Write the means since the last tick, the speed and the time left."""
-        trainer, means = self.trainer, {name: total / count for name, (total, count) in self.sums.items()}
-        if not means:
+    def _edit(self) -> None:
+        """Take over live settings that someone has written, and put them into the run's history."""
+        try:
+            wanted = read_live(self.run.path)
+        except RequestError as error:
+            self.echo(f"live.json is not used: {error}")
             return
-        seconds = max(trainer.seconds - self.last["seconds"], 1e-9)
-        speed = (trainer.nimg - self.last["nimg"]) / seconds
-        spent, ran = self.progress(), trainer.seconds - self.first_seconds
-        images = trainer.nimg - self.first_nimg
-        left_images = (
-            (self.config.kimg * 1000 - trainer.nimg) * ran / max(images, 1) if self.config.kimg else float("inf")
-        )
-        left_clock = self.config.minutes * 60 - trainer.seconds if self.config.minutes else float("inf")
-        tick = {"nimg": trainer.nimg, "seconds": trainer.seconds, "images_per_second": speed,
-                "epoch": trainer.sampler.epoch, "nan": trainer.nans, "progress": min(spent, 1.0),
-                "eta_seconds": max(min(left_images, left_clock), 0.0), **means}  # fmt: skip
-        self.run.append_event("tick", **tick)
-        self.run.write_status("running", trainer.nimg)
-        shown = "  ".join(f"{name} {means[name]:+.2f}" for name in ("logits_real", "logits_fake", "r_t", "p"))
-        self.echo(f"{trainer.nimg / 1000:8.1f} kimg  {speed:6.1f} img/s  {shown}  nan {trainer.nans}")
-        self.sums, self.last = {}, {"nimg": trainer.nimg, "seconds": trainer.seconds}
-        self.clock["tick"] = time.monotonic()
-
-    def _reals(self) -> None:
-        """A sheet of training pictures, the same size as the fakes'."""
-        columns, num = _sheet(self.config.resolution)
-        indices = [i * len(self.images) // num for i in range(min(num, len(self.images)))]
-        write_atomic(self.run.reals_path, encode_jpeg(grid(self.images.batch(indices), columns)))
-
-    def _sample(self) -> None:
-        """The fixed-seed grid of the first average: at once, then log-spaced, then by the clock."""
-        trainer = self.trainer
-        columns, num = _sheet(self.config.resolution)
-        z = torch.from_numpy(z_of_seeds(range(num), trainer.generator.z_dim))
-        classes = [i % trainer.num_classes for i in range(num)] if trainer.num_classes else None
-        parts = [to_pixels(image) for image in _images(trainer.averages[0].generator, z, classes)]
-        path = self.run.sample_path(trainer.nimg)
-        write_atomic(path, encode_jpeg(grid(np.concatenate(parts), columns)))
-        self.run.append_event("sample", nimg=trainer.nimg, file=f"samples/{path.name}")
-        self.next_sample = max(trainer.nimg * 2, 4 * self.config.batch)
-        self.clock["sample"] = time.monotonic()
-
-    def _snapshot(self, measure: bool = True) -> None:
-        """The better of the two averages as a model file, judged by KID when the config asks for a metric."""
-        trainer, best, scores = self.trainer, 0, []
-        if self.config.metric_images and measure and trainer.nimg:
-            try:
-                scores = [self._measure(average) for average in trainer.averages]
-                best = min(range(len(scores)), key=lambda i: scores[i].value)
-            except DataError as error:  # too few pictures, or fakes that are not numbers: train on, and say so
-                self.echo(f"no metric at this snapshot: {error}")
-        average = trainer.averages[best]
-        provenance: dict[str, Any] = {
-            "source": "trained with StyleGAN Studio", "data": self.images.path.name,
-            "data_fingerprint": self.images.fingerprint(), "num_images": len(self.images), "nimg": trainer.nimg,
-            "hours": round(trainer.seconds / 3600, 3), "ema_half_life_kimg": average.half_life / 1000,
-            "settings": {k: v for k, v in self.config.to_dict().items() if k not in ("data", "out", "transfer")},
-        }  # fmt: skip
-        if self.images.num_classes and trainer.num_classes:
-            provenance["class_names"] = list(self.images.class_names)
-        if scores:
-            provenance["metric"] = {"name": scores[best].name, "value": scores[best].value, "std": scores[best].spread}
-        tensors = {k: v.detach().cpu().contiguous() for k, v in average.generator.state_dict().items()}
-        path = self.run.snapshot_path(trainer.nimg)
-        save_checkpoint(path, Checkpoint(average.generator.config, tensors, provenance))
-        self.run.append_event("snapshot", nimg=trainer.nimg, file=f"snapshots/{path.name}")
-        self.clock["snapshot"] = time.monotonic()
-
-    def _measure(self, average: Average) -> MetricReport:
-        """KID of one average against the training pictures, written as an event."""
-        num, generator, half_life = self.config.metric_images, average.generator, average.half_life / 1000
-        self.meter = self.meter or KidMeter(self.images.array(), num=num)
-
-        def fakes(wanted: int) -> Iterator[torch.Tensor]:
-            z = torch.from_numpy(z_of_seeds(range(wanted), generator.z_dim))
-            classes = (
-                self.images.labels[[i % len(self.images) for i in range(wanted)]] if generator.num_classes else None
-            )
-            return _images(generator, z, classes)
-
-        report = self.meter.measure(fakes)
-        self.run.append_event("metric", nimg=self.trainer.nimg, name=report.name, value=report.value, std=report.spread,
-                              ema_kimg=half_life)  # fmt: skip
-        self.echo(f"{report.name} {report.value:.5f} +- {report.spread:.5f} (average of {half_life:g} kimg)")
-        return report
-
-    def _save(self) -> None:
-        """The exact resume point."""
-        trainer = self.trainer
-        if trainer.nimg != self.saved_nimg:
-            trainer.save(self.run.path / "state" / f"{trainer.nimg:09d}.safetensors")
-            self.saved_nimg = trainer.nimg
-        self.clock["state"] = time.monotonic()
-
-
-def _sheet(resolution: int) -> tuple[int, int]:
-    """Columns and number of pictures of a sample grid."""
-    columns = min(max(SHEET_PIXELS // resolution, 3), 12)
-    return columns, columns * min(max(columns // 2, 2), MOST_SAMPLES // columns)
-
-
-def _images(generator: Generator, z: torch.Tensor, classes: Any = None) -> Iterator[torch.Tensor]:
-    """Images [n, C, R, R] of z [N, Z] in small batches, with constant noise."""
-    for start in range(0, len(z), FAKES_BATCH):
-        part = slice(start, start + FAKES_BATCH)
-        label = None if classes is None else torch.as_tensor(classes[part])
-        yield generator.synthesize(generator.map(z[part], label))
+        changed = {name: value for name, value in wanted.items() if self.told[name] != value}
+        if changed:
+            self.told |= changed
+            self.run.change_config(self.trainer.nimg, changed)
+            self.echo("live: " + ", ".join(f"{name} {value:g}" for name, value in changed.items()))
 
 
 @contextmanager

@@ -6,7 +6,10 @@
               samples/         fakes_000012800.jpg (named by images seen), reals.jpg
               snapshots/       000012800.safetensors, each a whole model
               state/           the exact resume point
+              best.json        which snapshot has the best metric so far
+              live.json        settings changed while it trains
               stop, snapshot   requests of a reader; the trainer looks for them between two steps
+              card.md          written at the end
               log.txt          what the process printed
 
 The writer half belongs to the trainer, the reader half to pages and other shells. Neither needs torch, and neither
@@ -18,7 +21,6 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
-import math
 import os
 import sys
 import threading
@@ -29,8 +31,10 @@ from typing import Any
 
 from stylegan.errors import StyleGANError, TrainingError
 from stylegan.files import safe_name, write_atomic, write_problem
+from stylegan.training.live import edit_live
 from stylegan.training.process import is_alive, spawn_trainer, status_of
-from stylegan.training.run_files import age, last_line, numbered, parse_line, read_json, stamp
+from stylegan.training.run_files import age, last_line, numbered, parse_line, plain, read_json, stamp, thin
+from stylegan.training.verdict import Verdict, verdict
 
 try:
     import fcntl
@@ -95,7 +99,7 @@ class TrainingRun:
     def append_event(self, kind: str, **fields: Any) -> None:
         """Append one line to events.jsonl in a single write, so that a reader sees it whole or as a torn last line."""
         record = {"kind": kind, "time": round(time.time(), 3), **fields}
-        record = {name: _plain(value) for name, value in record.items()}
+        record = {name: plain(value) for name, value in record.items()}
         line = json.dumps(record, separators=(",", ":"), default=str).encode() + b"\n"
         path = self.path / "events.jsonl"
         try:
@@ -138,6 +142,16 @@ class TrainingRun:
         """Where the grid of training pictures belongs."""
         return self.path / "samples" / "reals.jpg"
 
+    @property
+    def augmented_path(self) -> Path:
+        """Where the training pictures as the discriminator sees them belong."""
+        return self.path / "samples" / "augmented.jpg"
+
+    @property
+    def pairs_path(self) -> Path:
+        """Where the fakes beside their nearest training pictures belong."""
+        return self.path / "samples" / "nearest.jpg"
+
     def snapshot_path(self, nimg: int) -> Path:
         """Where the model at `nimg` images belongs."""
         return self.path / "snapshots" / f"{int(nimg):09d}.safetensors"
@@ -153,6 +167,19 @@ class TrainingRun:
         except FileNotFoundError:
             return False
         return True
+
+    def change_config(self, nimg: int, changed: Mapping[str, float]) -> None:
+        """Put settings that were changed while it trains into the config and the history."""
+        self._write_config({**self.config(), **changed})
+        self.append_event("live", nimg=nimg, changed=dict(changed))
+
+    def note_best(self, nimg: int, name: str, value: float, ema_kimg: float) -> None:
+        """Mark the snapshot at `nimg` as the best if its metric (lower is better) is, under that name."""
+        best = self.best()
+        if best is None or best["name"] != name or value < best["value"] or best["nimg"] == nimg:
+            best = {"nimg": nimg, "file": f"snapshots/{self.snapshot_path(nimg).name}", "name": name, "value": value,
+                    "ema_kimg": ema_kimg}
+            write_atomic(self.path / "best.json", json.dumps(best).encode())
 
     def _claim(self) -> None:
         """Hold the folder's lock for the life of this process, or say who holds it."""
@@ -279,6 +306,16 @@ class TrainingRun:
         """The grids of fakes as (images seen, file), oldest first."""
         return numbered(self.path / "samples", "fakes_", ".jpg")
 
+    def best(self) -> dict[str, Any] | None:
+        """The best snapshot so far: nimg, file, name and value of the metric, ema_kimg; None before one was judged."""
+        best = read_json(self.path / "best.json")
+        usable = isinstance(best.get("nimg"), int) and isinstance(best.get("value"), float) and "name" in best
+        return best if usable and self.snapshot_path(best["nimg"]).is_file() else None
+
+    def verdict(self) -> Verdict:
+        """How the run is doing, with the reason and what to do."""
+        return verdict(self.ticks(), self.metrics(), self.config())
+
     def snapshots(self) -> list[tuple[int, Path]]:
         """The saved models as (images seen, file), oldest first."""
         return numbered(self.path / "snapshots", "", ".safetensors")
@@ -299,6 +336,10 @@ class TrainingRun:
         """Ask the trainer for a snapshot and a sample grid now."""
         if self.is_active():
             self._touch("snapshot")
+
+    def edit(self, **values: float) -> dict[str, float]:
+        """Change gamma, lr, ada_target or ada_cap while the run goes on; RequestError for what cannot be."""
+        return edit_live(self.path, **values)
 
     def _touch(self, request: str) -> None:
         try:
@@ -351,19 +392,7 @@ def list_runs(root: str | Path) -> list[TrainingRun]:
     return sorted(runs, key=lambda run: keys[run.path], reverse=True)
 
 
-def thin(items: list[Any], max_points: int) -> list[Any]:
-    """At most `max_points` (two or more) of `items`, evenly spaced, with the first and the last."""
-    if len(items) <= max_points:
-        return list(items)
-    step = (len(items) - 1) / (max_points - 1)
-    return [items[round(index * step)] for index in range(max_points)]
-
-
 def _already_trains(name: str, status: Mapping[str, Any]) -> str:
     return (f"The run {name} is already being trained by process {status.get('pid', '?')}; "
             "stop it first or choose another name.")
 
-
-def _plain(value: Any) -> Any:
-    """The value, or None where it is a NaN or an infinity, which JSON does not know."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from pathlib import Path
@@ -57,3 +58,16 @@ def last_line(path: Path, limit: int = 4096) -> str:
     except OSError:
         return ""
     return next((line.strip()[:300] for line in reversed(lines) if line.strip()), "")
+
+
+def thin(items: list[Any], max_points: int) -> list[Any]:
+    """At most `max_points` (two or more) of `items`, evenly spaced, with the first and the last."""
+    if len(items) <= max_points:
+        return list(items)
+    step = (len(items) - 1) / (max_points - 1)
+    return [items[round(index * step)] for index in range(max_points)]
+
+
+def plain(value: Any) -> Any:
+    """The value, or None where it is a NaN or an infinity, which JSON does not know."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

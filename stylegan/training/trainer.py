@@ -1,175 +1,314 @@
-"""Networks, optimisers and averages of a run, one step at a time; everything random is drawn from (seed, rank, nimg).
+"""Networks, optimisers and averages of a run, one step at a time; everything random is drawn from (seed, nimg, phase).
 
-arXiv 1912.04958 (networks, lazy regularisation), 2006.06676 (augmentation), 1812.04948 section 3.1 (style mixing).
+arXiv 1912.04958 (networks, lazy regularisation), 2006.06676 (augmentation), 1812.04948 section 3.1 (style mixing),
+2501.05441 (relativistic loss, R1 and R2), 2002.10964 (freezing the discriminator's first blocks).
 
-Letters: N batch, L rows of W+, D width of w, C channels, R resolution.
+Letters: N batch, n share of it, L rows of W+, D width of w, C channels, R resolution.
 """
 
 from __future__ import annotations
 
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from stylegan.checkpoint.discriminators import convert_discriminator
-from stylegan.checkpoint.file import load_generator
 from stylegan.data.images import ImageSet
 from stylegan.data.sampler import Sampler
 from stylegan.device import autocast_dtype, pick_device
-from stylegan.errors import CheckpointError, TrainingError
+from stylegan.errors import RequestError, TrainingError
 from stylegan.networks.discriminator import Discriminator
 from stylegan.networks.generator import build_generator
-from stylegan.networks.stylegan2 import Noise
 from stylegan.pixels import centred
+from stylegan.training import continuation
 from stylegan.training.augment import Augment, Controller
+from stylegan.training.blur import blurred
 from stylegan.training.config import TrainConfig
+from stylegan.training.distributed import Ranks
+from stylegan.training.draws import Draws, Share, shares_of
 from stylegan.training.ema import Average
+from stylegan.training.filters import DiffAugment
 from stylegan.training.losses import discriminator_loss, generator_loss
-from stylegan.training.regularizers import path_length_penalty, r1_penalty
-from stylegan.training.state import newest_state, read_state, write_state
+from stylegan.training.magnitudes import Magnitudes
+from stylegan.training.regularizers import gradient_penalty, path_lengths
+from stylegan.training.schedule import Moment, moment
 
 PL_BATCH_SHRINK = 2
+PL_DECAY = 0.01
 MOST_BAD_STEPS = 20
+BLUR_BATCHES = 200 / 32  # thousand images a unit of batch over which the first blur fades (arXiv 2106.12423 appendix F)
 
 
 class Trainer:
     """The state of a run and its step; `config` must be resolved. Knows no folders but the ones it is told."""
 
-    def __init__(self, config: TrainConfig, images: ImageSet):
-        self.config, self.images = config, images
-        self.device = pick_device(config.device)
+    def __init__(self, config: TrainConfig, images: ImageSet, ranks: Ranks | None = None):
+        self.config, self.images, self.ranks = config, images, ranks or Ranks()
+        self.device = self.ranks.device if self.ranks.world > 1 else pick_device(config.device)
         self.dtype = autocast_dtype(self.device)
         self.num_classes = images.num_classes if config.conditional else 0
         if config.conditional and not self.num_classes:
             raise TrainingError("The data has no classes; train without conditional, or add a dataset.json.")
+        parts = self.ranks.world * config.accumulate
+        if config.batch % parts or (parts > 1 and (config.batch // parts) % min(config.mbstd_group, config.batch)):
+            raise RequestError(
+                f"A batch of {config.batch} cannot be divided into {parts} equal parts that hold whole groups of "
+                f"{config.mbstd_group}; choose another batch, accumulate or number of processes."
+            )
+        self.shares = shares_of(config.batch, self.ranks.rank, self.ranks.world, config.accumulate)
         with torch.random.fork_rng():
             torch.random.manual_seed(config.seed)
             self.generator = build_generator(config.generator(self.num_classes))
             self.discriminator = Discriminator(config.discriminator(self.num_classes))
         for network in (self.generator, self.discriminator):
             network.to(self.device, memory_format=torch.channels_last)
-        self.augment = Augment(0.0)
+        self.augment = DiffAugment() if config.augment == "diffaugment" else Augment(0.0, config.transforms)
         self.controller = Controller(config.ada_target, config.ada_kimg, config.ada_cap)
         self.nimg, self.steps, self.seconds, self.nans, self.bad_steps = 0, 0, 0.0, 0, 0
+        self.plan = 0.0  # images that the whole run will probably have, where only minutes limit it
+        self.frozen = 0  # discriminator blocks that stay as they were transferred
         self.pl_mean = torch.zeros([], device=self.device)
         self.sampler = Sampler(len(images), config.seed)
         half_life = config.ema_kimg * 1000
-        self.averages = [Average(self.generator, half_life), Average(self.generator, half_life * 4, ramp=0.2)]
+        ramps = (config.ema_ramp, 4 * config.ema_ramp)
+        self.averages = [Average(self.generator, half_life * 4**i, ramp or math.inf) for i, ramp in enumerate(ramps)]
         self.optimizers = [
             _adam(self.generator, config.pl_interval if config.pl_weight else 0),
-            _adam(self.discriminator, config.r1_interval),
+            _adam(self.discriminator, config.r1_interval if config.r1_interval > 1 else 0),
         ]
+        self.magnitudes = Magnitudes(self.generator)
+        self.phase_seconds: dict[str, float] = {}
 
     # ---- one step ----------------------------------------------------------------------------------------------------
 
-    def step(self, progress: float = 0.0) -> dict[str, float]:
-        """Train both networks on one batch; `progress` (0 to 1) sets the learning rate. Returns statistics.
+    def progress(self) -> float:
+        """Share of the budget that is used up, 0 to 1, by images alone: a resumed run must not depend on a clock."""
+        by_images = self.nimg / (self.config.kimg * 1000) if self.config.kimg else 0.0
+        by_plan = self.nimg / self.plan if self.config.minutes and self.plan else 0.0
+        return min(max(by_images, by_plan), 1.0)
+
+    def replan(self, seconds: float, num_images: int) -> None:
+        """Plan what a budget of minutes will come to at the pace of `num_images` in `seconds`.
+
+        Called only when a state is saved, and saved with it: from there on a resumed run does what this one does.
+        """
+        left = max(self.config.minutes * 60 - self.seconds, 0.0)
+        if self.config.minutes and seconds > 0 and num_images:
+            self.plan = self.nimg + left * num_images / seconds
+
+    def step(self) -> dict[str, float]:
+        """Train both networks on one batch; returns statistics of this rank's share.
 
         Raises TrainingError after 20 steps in a row without a finite gradient.
         """
-        config, draw = self.config, _Draws(self.config.seed, self.nimg, self.device)
-        lr = config.lr * (1.0 if not config.lr_decay else min(1.0, 1 - 0.8 * (progress - 2 / 3) * 3))
-        indices = self.sampler.next_batch(config.batch)
-        reals, label = self._reals(indices, draw)
+        config, now = self.config, moment(self.config, self.progress())
+        if config.augment == "schedule":
+            self.augment.p = config.ada_cap * now.p
+        with self._timed("data"):
+            indices = self.sampler.next_batch(config.batch)
+            batches = [self._reals(indices, share) for share in self.shares]
         nans_before = self.nans
-        stats = {"lr": lr, **self._generator_step(draw, label, lr)}
-        stats |= self._discriminator_step(draw, reals, label, lr)
+        stats = {"lr": config.lr * now.lr, **self._generator_steps(batches, indices, now)}
+        stats |= self._discriminator_steps(batches, now)
         self._count_bad_steps(nans_before)
         self.steps += 1
         self.nimg += config.batch
-        for average in self.averages:
-            average.update(self.generator, self.nimg, config.batch)
-        if config.ada:
+        with self._timed("average"):
+            for average in self.averages:
+                average.update(self.generator, self.nimg, config.batch, now.half_life)
+        if config.augment == "ada":
+            if self.steps % self.controller.interval == 0:
+                self.controller.signs, self.controller.count = self.ranks.total(
+                    [self.controller.signs, self.controller.count]
+                )
             self.augment.p = self.controller.step(self.augment.p, self.steps, config.batch)
         return stats | {"p": self.augment.p, "r_t": self.controller.r_t}
 
-    def _generator_step(self, draw: _Draws, label: torch.Tensor | None, lr: float) -> dict[str, float]:
+    @contextmanager
+    def _timed(self, phase: str) -> Iterator[None]:
+        """Add what the block takes to the seconds of its phase."""
+        started = time.perf_counter()
+        yield
+        self.phase_seconds[phase] = self.phase_seconds.get(phase, 0.0) + time.perf_counter() - started
+
+    def _generator_steps(self, batches: list, indices: np.ndarray, now: Moment) -> dict[str, float]:
         """Gmain and, every few steps, path length."""
         config = self.config
         self.discriminator.requires_grad_(False)
         self.generator.requires_grad_(True)
-        fakes, _ = self._fakes(draw, config.batch, label)
-        logits = self._judge(fakes, label, draw)
-        loss = generator_loss(logits).mean()
-        loss.backward()
-        stats = {"loss_g": float(loss.detach()), "logits_fake": float(logits.detach().mean())}
-        self._update(0, self.generator, lr)
+        with self._timed("generator"):
+            stats = self._generator_main(batches, now)
         if config.pl_weight and self.steps % config.pl_interval == 0:
-            num = max(config.batch // PL_BATCH_SHRINK, 1)
-            fakes, ws = self._fakes(draw, num, None if label is None else label[:num])
-            noise = torch.randn(fakes.shape, generator=draw.network, device=self.device)
-            penalty, self.pl_mean = path_length_penalty(fakes, ws, self.pl_mean, noise)
-            (penalty.mean() * (config.pl_weight * config.pl_interval)).backward()
-            stats["path_length"] = float(self.pl_mean)
-            self._update(0, self.generator, lr)
+            with self._timed("path_length"):
+                stats |= self._path_length(indices, now)
         return stats
 
-    def _discriminator_step(self, draw: _Draws, reals: torch.Tensor, label, lr: float) -> dict[str, float]:
-        """Dmain and, every few steps, R1."""
-        config = self.config
+    def _generator_main(self, batches: list, now: Moment) -> dict[str, float]:
+        """One update of the generator against the discriminator; it also moves the averages of w and magnitudes."""
+        losses, logits_fake, w_means = [], [], []
+        with self.magnitudes.watched():
+            for share, (reals, label) in zip(self.shares, batches, strict=True):
+                draw = self._draws("generator")
+                fakes, _, w = self._fakes(draw, share, label)
+                logits, real_logits = self._judge(fakes, label, draw, share), None
+                if self.config.loss == "relativistic":
+                    with torch.no_grad():
+                        real_logits = self._judge(reals, label, draw, share)
+                loss = generator_loss(logits, real_logits).mean()
+                (loss / len(self.shares)).backward()
+                losses.append(loss.detach())
+                logits_fake.append(logits.detach().mean())
+                w_means.append(w.detach().mean(dim=0))
+        self._track(torch.stack(w_means).mean(dim=0))
+        norm = self._update(0, self.generator, self.config.lr * now.lr, now)
+        return {"loss_g": _mean(losses), "logits_fake": _mean(logits_fake), "grad_g": norm}
+
+    def _track(self, w_mean: torch.Tensor) -> None:
+        """Move w_avg and StyleGAN3's magnitudes towards this batch's, the same at every rank."""
+        now = self.magnitudes.take()
+        self.ranks.average([w_mean, *now])
+        mapping = self.generator.mapping
+        mapping.w_avg.copy_(w_mean.lerp(mapping.w_avg, mapping.w_avg_beta))
+        self.magnitudes.move(now, self.config.batch)
+
+    def _path_length(self, indices: np.ndarray, now: Moment) -> dict[str, float]:
+        """One update of the generator for even path lengths, on half a batch."""
+        config, num = self.config, max(self.config.batch // PL_BATCH_SHRINK, len(self.shares) * self.ranks.world)
+        weight, means = config.pl_weight * config.pl_interval / len(self.shares), []
+        for whole in self.shares:
+            share, draw = whole.of_first(num), self._draws("path_length")
+            fakes, ws, _ = self._fakes(draw, share, self._label(indices[:num][share.rows]))
+            shape = [num, *fakes.shape[1:]]
+            noise = torch.randn(shape, generator=draw.network, device=self.device)[share.rows]
+            lengths = path_lengths(fakes, ws, noise)
+            ((lengths - self.pl_mean).square().mean() * weight).backward()
+            means.append(lengths.detach().mean())
+        mean = torch.stack(means).mean()
+        self.ranks.average([mean])
+        self.pl_mean = self.pl_mean.lerp(mean, PL_DECAY)
+        self._update(0, self.generator, config.lr * now.lr, now)
+        return {"path_length": float(self.pl_mean)}
+
+    def _discriminator_steps(self, batches: list, now: Moment) -> dict[str, float]:
+        """Dmain and, every few steps, R1 (and R2); with a penalty at every step all is one update."""
         self.generator.requires_grad_(False)
         self.discriminator.requires_grad_(True)
-        with torch.no_grad():
-            fakes, _ = self._fakes(draw, config.batch, label)
-        fake_logits = self._judge(fakes, label, draw)
-        real_logits = self._judge(reals, label, draw)
-        loss = discriminator_loss(real_logits, fake_logits).mean()
-        loss.backward()
-        self.controller.observe(real_logits)
-        stats = {"loss_d": float(loss.detach()), "logits_real": float(real_logits.detach().mean())}
-        self._update(1, self.discriminator, lr)
-        if self.steps % config.r1_interval == 0:
-            reals = reals.detach().requires_grad_(True)
-            penalty = r1_penalty(self._judge(reals, label, draw), reals)
-            (penalty.mean() * (config.gamma / 2 * config.r1_interval)).backward()
-            stats["r1"] = float(penalty.detach().mean())
-            self._update(1, self.discriminator, lr)
+        for resolution in self.discriminator.config.block_resolutions[: self.frozen]:
+            getattr(self.discriminator, f"b{resolution}").requires_grad_(False)
+        lazy = self.config.r1_interval > 1
+        with self._timed("discriminator"):
+            stats = self._discriminator_phase("discriminator", batches, now, True, not lazy)
+        if lazy and self.steps % self.config.r1_interval == 0:
+            with self._timed("r1"):
+                stats |= self._discriminator_phase("r1", batches, now, False, True)
         return stats
 
-    def _reals(self, indices: np.ndarray, draw: _Draws) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Real images [N, C, R, R] in [-1, 1], some mirrored, and their labels [N, K]."""
-        pixels = torch.from_numpy(self.images.batch(indices))  # [N, R, R, C]
+    def _discriminator_phase(self, phase: str, batches: list, now: Moment, main: bool, penal: bool) -> dict[str, float]:
+        """One update of the discriminator: its loss if `main`, gradient penalties if `penal`."""
+        config, sums = self.config, {}
+        gamma = config.gamma * now.gamma / 2 * config.r1_interval
+        for share, (reals, label) in zip(self.shares, batches, strict=True):
+            draw, loss = self._draws(phase), 0.0
+            fakes = fake_logits = None
+            if main or config.r2:
+                with torch.no_grad():
+                    fakes, _, _ = self._fakes(draw, share, label)
+                fakes.requires_grad_(penal and config.r2)
+                fake_logits = self._judge(fakes, label, draw, share)
+            reals = reals.detach().requires_grad_(penal)
+            real_logits = self._judge(reals, label, draw, share)
+            if main:
+                loss = discriminator_loss(real_logits, fake_logits, config.loss == "relativistic").mean()
+                self.controller.observe(real_logits)
+                _add(sums, loss_d=loss, logits_real=real_logits.mean())
+            if penal:
+                r1 = gradient_penalty(real_logits, reals).mean()
+                loss = loss + gamma * r1
+                _add(sums, r1=r1)
+            if penal and config.r2:
+                r2 = gradient_penalty(fake_logits, fakes).mean()
+                loss = loss + gamma * r2
+                _add(sums, r2=r2)
+            (loss / len(self.shares)).backward()
+        norm = self._update(1, self.discriminator, config.lr_discriminator * now.lr, now)
+        stats = {name: _mean(values) for name, values in sums.items()}
+        return stats | ({"grad_d": norm} if main else {})
+
+    # ---- what a step is made of --------------------------------------------------------------------------------------
+
+    def _draws(self, phase: str) -> Draws:
+        """The sources of randomness of a phase of this step."""
+        return Draws(self.config.seed, self.nimg, phase, self.device)
+
+    def _reals(self, indices: np.ndarray, share: Share) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Real images [n, C, R, R] in [-1, 1] of a share of the batch, some mirrored, and their labels [n, K]."""
+        mine = indices[share.rows]
+        pixels = torch.from_numpy(self.images.batch(mine))  # [n, R, R, C]
         reals = centred(pixels.to(self.device).permute(0, 3, 1, 2))  # channels-last without a copy
         if self.config.mirror:
-            flip = torch.rand(len(reals), generator=draw.plain).to(self.device) < 0.5
+            coins = torch.rand(share.total, generator=self._draws("reals").plain)[share.rows]
+            flip = coins.to(self.device) < 0.5
             reals = torch.where(flip[:, None, None, None], reals.flip(3), reals)
-        reals = reals.contiguous(memory_format=torch.channels_last)
-        if not self.num_classes:
-            return reals, None
-        classes = torch.from_numpy(self.images.labels[indices]).to(self.device)
-        return reals, nn.functional.one_hot(classes, self.num_classes).float()
+        return reals.contiguous(memory_format=torch.channels_last), self._label(mine)
 
-    def _fakes(self, draw: _Draws, num: int, label: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
-        """Fakes [N, C, R, R] and their ws [N, L, D]; a share of them mixes two styles at a random layer."""
-        generator = self.generator
-        z = torch.randn(2 * num, generator.z_dim, generator=draw.network, device=self.device)
+    def _label(self, indices: np.ndarray) -> torch.Tensor | None:
+        """Labels [n, K] of pictures, None without classes."""
+        if not self.num_classes:
+            return None
+        classes = torch.from_numpy(self.images.labels[indices]).to(self.device)
+        return nn.functional.one_hot(classes, self.num_classes).float()
+
+    def _fakes(
+        self, draw: Draws, share: Share, label: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Fakes [n, C, R, R] of a share, their ws [n, L, D], all w [2n, D]; some mix two styles at a random layer."""
+        generator, num = self.generator, share.total
+        z = torch.randn(2, num, generator.z_dim, generator=draw.network, device=self.device)[:, share.rows]
         both = None if label is None else label.repeat(2, 1)
-        w = generator.mapping(z, both, track=torch.is_grad_enabled())  # [2N, D]
-        first, second = w[:num, None], w[num:, None]
+        w = generator.mapping(z.flatten(0, 1), both)  # [2n, D]
+        first, second = w.chunk(2)
         start = torch.randint(1, generator.num_ws, [num, 1], generator=draw.plain)
         mixed = torch.rand(num, 1, generator=draw.plain) < self.config.mixing
-        mask = (mixed & (torch.arange(generator.num_ws) >= start)).to(self.device)  # [N, L]
-        ws = torch.where(mask[:, :, None], second, first)  # [N, L, D]
-        return generator.synthesis(ws, Noise("random", source=draw.network), self.dtype), ws
+        mask = (mixed & (torch.arange(generator.num_ws) >= start))[share.rows].to(self.device)  # [n, L]
+        ws = torch.where(mask[:, :, None], second[:, None], first[:, None])  # [n, L, D]
+        return generator.synthesis(ws, share.noise(draw.network), self.dtype), ws, w
 
-    def _judge(self, images: torch.Tensor, label: torch.Tensor | None, draw: _Draws) -> torch.Tensor:
-        """Logits [N, 1] of augmented images."""
-        return self.discriminator(self.augment(images, draw.plain), label, self.dtype)
+    def _judge(self, images: torch.Tensor, label: torch.Tensor | None, draw: Draws, share: Share) -> torch.Tensor:
+        """Logits [n, 1] of augmented images, which are a share of the batch."""
+        fade = BLUR_BATCHES * 1000 * self.config.batch
+        images = blurred(images, self.config.blur_pixels * max(1 - self.nimg / fade, 0.0))
+        return self.discriminator(self.augment(images, draw.plain, share.total, share.rows), label, self.dtype)
 
-    def _update(self, which: int, network: nn.Module, lr: float) -> None:
-        """One optimiser step, unless a gradient is not finite; that is counted, never hidden."""
+    @torch.no_grad()
+    def logits_of(self, images: ImageSet, indices: np.ndarray) -> float:
+        """The mean logit of some real pictures as they are, neither mirrored nor augmented; nothing is changed."""
+        pixels = torch.from_numpy(images.batch(indices)).to(self.device)
+        label = None
+        if self.num_classes:
+            classes = torch.from_numpy(images.labels[indices]).to(self.device)
+            label = nn.functional.one_hot(classes, self.num_classes).float()
+        return float(self.discriminator(centred(pixels.permute(0, 3, 1, 2)), label, self.dtype).mean())
+
+    def _update(self, which: int, network: nn.Module, lr: float, now: Moment) -> float:
+        """One optimiser step, unless a gradient is not finite; that is counted, never hidden. Returns their norm."""
         optimizer = self.optimizers[which]
         gradients = [p.grad for p in network.parameters() if p.grad is not None]
-        if bool(torch.isfinite(torch.nn.utils.get_total_norm(gradients))):
+        self.ranks.average(gradients)
+        norm = float(torch.nn.utils.get_total_norm(gradients))
+        if math.isfinite(norm):
             for group in optimizer.param_groups:
                 group["lr"] = lr * group["correction"]
+                group["betas"] = (0.0, now.beta2 ** group["correction"])
             optimizer.step()
         else:
             self.nans += 1
         optimizer.zero_grad(set_to_none=True)
+        return norm
 
     def _count_bad_steps(self, nans_before: int) -> None:
         """Raise TrainingError once too many steps in a row had a gradient that is not finite."""
@@ -182,102 +321,39 @@ class Trainer:
 
     # ---- state -------------------------------------------------------------------------------------------------------
 
+    def adopt(self, **live: float) -> None:
+        """Take new values of settings that may change while the run goes on (`training.live`)."""
+        self.config = self.config.replace(**live)
+        self.controller.target, self.controller.cap = self.config.ada_target, self.config.ada_cap
+        self.augment.p = min(self.augment.p, self.config.ada_cap)
+
     def save(self, path: Path) -> None:
         """Write all that an exact resume needs to one file, atomically."""
-        tensors = {"pl_mean": self.pl_mean}
-        for name, network in self._networks().items():
-            tensors |= {f"{name}.{key}": value for key, value in network.state_dict().items()}
-        for i, optimizer in enumerate(self.optimizers):
-            for key, slot in optimizer.state_dict()["state"].items():
-                tensors |= {f"optimizer{i}.{key}.{what}": torch.as_tensor(value) for what, value in slot.items()}
-        numbers = {name: getattr(self, name) for name in ("nimg", "steps", "seconds", "nans", "bad_steps")}
-        numbers |= {"p": self.augment.p, "signs": self.controller.signs, "count": self.controller.count}
-        write_state(path, tensors, numbers | {"r_t": self.controller.r_t, "data": self.images.fingerprint()})
+        continuation.save(self, path)
 
     def load(self, path: Path) -> None:
         """Return to exactly where `save` was; TrainingError when the file belongs to another run or is damaged."""
-        tensors, numbers = read_state(path)
-        if numbers["data"] != self.images.fingerprint():
-            raise TrainingError(
-                "The training data has changed since this run was saved; restore it or start a new run."
-            )
-        self.load_networks(tensors)
-        self.pl_mean = tensors["pl_mean"].to(self.device)
-        for i, optimizer in enumerate(self.optimizers):
-            parameters = optimizer.param_groups[0]["params"]
-            slots: dict[int, dict[str, Any]] = {}
-            for key, value in tensors.items():
-                if key.startswith(f"optimizer{i}."):
-                    _, index, what = key.split(".")
-                    # Fused Adam walks memory in order, so the moments must lie as their (channels-last) weights do.
-                    layout = parameters[int(index)]
-                    value = value if value.ndim != layout.ndim else torch.empty_like(layout).copy_(value)
-                    slots.setdefault(int(index), {})[what] = value.detach()
-            optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
-        for name in ("nimg", "steps", "seconds", "nans", "bad_steps"):
-            setattr(self, name, numbers[name])
-        self.augment.p = numbers["p"]
-        self.controller.signs, self.controller.count = numbers["signs"], numbers["count"]
-        self.controller.r_t = numbers["r_t"]
-        self.sampler = Sampler(len(self.images), self.config.seed, start=self.nimg)
-
-    def load_networks(self, tensors: dict[str, torch.Tensor]) -> None:
-        """Take all networks from a state file's tensors; TrainingError where they do not fit."""
-        for name, network in self._networks().items():
-            mine = {key[len(name) + 1 :]: value for key, value in tensors.items() if key.startswith(name + ".")}
-            try:
-                network.load_state_dict(mine)
-            except RuntimeError as error:
-                raise TrainingError(
-                    "The saved networks do not fit this run's settings; use the same settings."
-                ) from error
+        continuation.load(self, path)
 
     def transfer(self, source: Path) -> str:
-        """Start from a run folder's networks, or from a checkpoint's generator; says what was taken."""
-        if source.is_dir():
-            tensors, _ = read_state(newest_state(source / "state"))
-            self.load_networks(tensors)
-            return f"Both networks continue from the run {source.name}."
-        known = load_generator(source).state_dict()
-        networks = [self.generator, *(average.generator for average in self.averages)]
-        own = self.generator.state_dict()
-        fitting = {key: value for key, value in known.items() if key in own and own[key].shape == value.shape}
-        if len(fitting) * 2 < len(own):
-            raise TrainingError(
-                f"{source.name} has too little in common with this run's networks; use its widths (info shows them)."
-            )
-        for network in networks:
-            network.load_state_dict({**own, **fitting})
-        judge = self._transfer_discriminator(source)
-        return f"{len(fitting)} of {len(own)} tensors continue from {source.name}; the discriminator {judge}."
+        """Start from another run's or checkpoint's networks; says in a sentence what was taken."""
+        return continuation.transfer(self, source)
 
-    def _transfer_discriminator(self, source: Path) -> str:
-        """Take the discriminator of NVIDIA's snapshots where it fits ours; says what became of it."""
-        if source.suffix != ".pkl":
-            return "starts anew"
-        try:
-            _, known = convert_discriminator(source)
-        except CheckpointError:
-            return "starts anew"
-        own = self.discriminator.state_dict()
-        if {key: value.shape for key, value in known.items()} != {key: value.shape for key, value in own.items()}:
-            return "starts anew, as its sizes differ"
-        self.discriminator.load_state_dict(known)
-        return "continues too"
-
-    def _networks(self) -> dict[str, nn.Module]:
+    def networks(self) -> dict[str, nn.Module]:
         """Every network by its name in the state file."""
         averages = {f"average{i}": average.generator for i, average in enumerate(self.averages)}
         return {"generator": self.generator, "discriminator": self.discriminator, **averages}
 
 
-class _Draws:
-    """Sources of randomness for one step: `plain` on the CPU for decisions, `network` on the device for z and noise."""
+def _add(sums: dict[str, list[torch.Tensor]], **values: torch.Tensor) -> None:
+    """Remember statistics of one share."""
+    for name, value in values.items():
+        sums.setdefault(name, []).append(value.detach())
 
-    def __init__(self, seed: int, nimg: int, device: torch.device, rank: int = 0):
-        words = np.random.SeedSequence([seed, rank, nimg]).generate_state(2, np.uint64) >> np.uint64(1)
-        self.plain = torch.Generator().manual_seed(int(words[0]))
-        self.network = torch.Generator(device).manual_seed(int(words[1]))
+
+def _mean(values: list[torch.Tensor]) -> float:
+    """The mean of some numbers as a plain one."""
+    return float(torch.stack(values).mean())
 
 
 def _adam(network: nn.Module, interval: int) -> torch.optim.Adam:

@@ -9,9 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import logging
-import shlex
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,19 +17,17 @@ from PIL import Image
 
 from stylegan.checkpoint.file import read_header
 from stylegan.checkpoint.folder import SUFFIX
-from stylegan.errors import CheckpointError, RequestError, StyleGANError
-from stylegan.pixels import encode_jpeg, encode_png, load_pixels, read_request
+from stylegan.errors import RequestError, StyleGANError
+from stylegan.pixels import encode_jpeg, encode_png, read_request
 from stylegan.render import RenderResult
-from stylegan.request import MAX_SEED, Edit, RenderRequest, encode_ws
+from stylegan.request import MAX_SEED, RenderRequest, encode_ws
 from stylegan.ui.session import START, AppContext, ModelFacts, Session, Source
 
 LOSSLESS_UP_TO = 128  # pixels: small pictures travel as PNG, for JPEG would show when they are enlarged
 TILE = 112
-STRIP = (-3, -2, -1, 0, 1, 2, 3)
 MAX_UPLOAD = 64 << 20
 MOST_RECENT = 12
 FIRST_CHOICE = "cartoon-faces-64"
-USUAL_FOLDER = "checkpoints"
 log = logging.getLogger(__name__)
 
 
@@ -49,13 +45,9 @@ class Answers:
             self.list_models,
             self.open_model,
             self.render,
-            self.save,
-            self.restore,
             self.source,
             self.thumb,
             self.sheet,
-            self.strip,
-            self.code,
         ]
 
     def hello(self, question: Any) -> dict:
@@ -67,8 +59,9 @@ class Answers:
             if data:
                 try:
                     session = Session.from_page(data)
-                    shown = self._shown(session, self._facts(session.base.model))
+                    shown = self.shown(session, self.facts(session.base.model))
                     request = Session.from_page(shown["session"]).request()
+                    shown["resumed"] = data is remembered
                     return {**start, **shown, "picture": _frame(self.renderer.render(request))}
                 except StyleGANError as error:
                     log.info("a page could not start from %s: %s", "its memory" if data is remembered else data, error)
@@ -85,62 +78,40 @@ class Answers:
     def open_model(self, question: Any) -> dict:
         """Another model, with all of the session that still applies to it."""
         name = text_of(question, "name")
-        facts = self._facts(name)
+        facts = self.facts(name)
         present = question.get("session")
         session = Session.from_page(present) if present else Session(first_request([name]))
-        shown = self._shown(session, facts)
+        shown = self.shown(session, facts)
         about = f"{facts.name.rsplit('/', 1)[-1]}: {facts.summary}."
         return {**shown, "said": shown["said"] or about}
 
     def render(self, question: Any) -> dict:
         """The live picture; {"stale": true} when a newer question of the same page has overtaken this one."""
-        request, page = self._session(question).request(), text_of(question, "page")
-        result = self.renderer.live(page, request, _number(question, "sequence"))
+        request, page = session_of(question).request(), text_of(question, "page")
+        dragging = question.get("dragging") is True
+        result = self.renderer.live(page, request, _number(question, "sequence"), dragging)
         return {"stale": True} if result is None else _frame(result)
-
-    def save(self, question: Any) -> dict:
-        """A lossless PNG with the request inside, and its name."""
-        result = self.renderer.render(self._session(question).request())
-        model, data = Path(result.request.model).stem[:40], encode_png(result.pixels, result.request, 6)
-        return {"name": f"{model}-seed{result.request.seed:04d}.png", "data": base64.b64encode(data).decode()}
-
-    def restore(self, question: Any) -> dict:
-        """The whole state of a saved PNG, and whether rendering it again gives the same pixels."""
-        data = _file(question)
-        request = read_request(data)
-        try:
-            facts = self._facts(request.model)
-        except CheckpointError as error:
-            raise RequestError(f"The picture needs another model, so nothing was changed. {error}") from error
-        session = Session.of(request, facts.num_ws)
-        if session is None:
-            mixed = self.renderer.latents(request.replace(edits=()))
-            session = Session(request.replace(ws=_base64(mixed), mix=()))
-        problem = self.renderer.verify(request, load_pixels(data))
-        shown = self._shown(session, facts)
-        proof = problem or "Restored. Rendering it again gives exactly the same pixels."
-        return {**shown, "said": f"{proof} {shown['said']}".strip(), "mood": "warn" if problem else "good"}
 
     def source(self, question: Any) -> dict:
         """A source for style mixing: the picture of the session, or of a saved PNG."""
-        session = self._session(question)
-        facts = self._facts(session.base.model)
+        session = session_of(question)
+        facts = self.facts(session.base.model)
         if question.get("data") is not None:
-            request = read_request(_file(question))
+            request = read_request(file_of(question))
             latents, name = self.renderer.latents(request), f"saved seed {request.seed}"
             if latents.ws.shape[1:] != (facts.num_ws, facts.w_dim):
                 raise RequestError(f"The picture was made by {request.model!r}, whose layers do not fit this model.")
-            return {"source": _page_source(Source(name, ws=_base64(latents)))}
+            return {"source": _page_source(Source(name, ws=ws_text(latents)))}
         request = session.request()
         plain = not (request.dx or request.dy or request.ws or request.mix or request.edits)
         if plain:
             return {"source": _page_source(Source(f"seed {request.seed}", request.seed, label=request.label))}
         name = f"seed {request.seed}, edited" if not request.ws else "restored, edited"
-        return {"source": _page_source(Source(name, ws=_base64(self.renderer.latents(request))))}
+        return {"source": _page_source(Source(name, ws=ws_text(self.renderer.latents(request))))}
 
     def thumb(self, question: Any) -> dict:
         """A mixing source as a small picture."""
-        session, index = self._session(question), _whole(question, "index")
+        session, index = session_of(question), _whole(question, "index")
         if not 0 <= index < len(session.sources):
             raise RequestError("That source is no longer there.")
         source, base = session.sources[index], session.base
@@ -150,7 +121,7 @@ class Answers:
 
     def sheet(self, question: Any) -> dict:
         """Some neighbouring seeds as small pictures, everything else as in the session."""
-        request = self._session(question).request()
+        request = session_of(question).request()
         first, count = _whole(question, "first"), _whole(question, "count")
         if not 1 <= count <= 24 or not 0 <= first <= MAX_SEED:
             raise RequestError("A sheet shows 1 to 24 seeds from 0 to 4294967295 at a time.")
@@ -158,32 +129,6 @@ class Answers:
         results = self.renderer.render_many(request.replace(seed=seed, dx=0.0, dy=0.0, ws=None) for seed in seeds)
         pairs = zip(seeds, results, strict=True)
         return {"tiles": [{"seed": seed, "src": tile(result.pixels)} for seed, result in pairs]}
-
-    def strip(self, question: Any) -> dict:
-        """One direction from -3 to +3 standard deviations on the present picture."""
-        request, name = self._session(question).request(), text_of(question, "direction")
-        direction = self.renderer.model(request.model).directions.get(name)
-        others = tuple(edit for edit in request.edits if edit.direction != name)
-        own = next((edit for edit in request.edits if edit.direction == name), Edit(name))
-        results = self.renderer.render_many(
-            request.replace(edits=(*others, Edit(name, float(strength), own.layers))) for strength in STRIP
-        )
-        return {
-            "about": describe(direction.kind, direction.layers, direction.info) if direction else "",
-            "tiles": [
-                {"strength": strength, "src": tile(result.pixels)}
-                for strength, result in zip(STRIP, results, strict=True)
-            ],
-        }
-
-    def code(self, question: Any) -> dict:
-        """The same picture from the shell, from Python and as JSON."""
-        request, folder = self._session(question).request(), str(self.context.models.path)
-        shell, python = request.to_shell(), request.to_python()
-        if folder != USUAL_FOLDER:
-            shell += f" --checkpoints {shlex.quote(folder)}"
-            python = python.replace("stylegan.Renderer()", f"stylegan.Renderer({folder!r})")
-        return {"shell": shell, "python": python, "json": request.to_json()}
 
     def _names(self) -> list[str]:
         """The names of the folder's models."""
@@ -197,18 +142,14 @@ class Answers:
         except StyleGANError:
             return False
 
-    def _facts(self, name: str) -> ModelFacts:
+    def facts(self, name: str) -> ModelFacts:
         """The facts of a model, loaded when it is not."""
         return ModelFacts.of(name, self.renderer.model(name))
 
-    def _session(self, question: Any) -> Session:
-        """The session inside a question."""
-        return Session.from_page(question.get("session") if isinstance(question, dict) else None)
-
-    def _shown(self, session: Session, facts: ModelFacts) -> dict:
+    def shown(self, session: Session, facts: ModelFacts) -> dict:
         """A session as the page takes it up, fitted to a model, with a word on what was dropped."""
         fitted, dropped = session.fit(facts)
-        said = f"{facts.name} has no place for {_listed(dropped)}; everything else was kept." if dropped else ""
+        said = f"{facts.name} has no place for {listed(dropped)}; everything else was kept." if dropped else ""
         return {"session": fitted.to_page(), "facts": facts.to_page(), "said": said, "mood": "warn" if said else ""}
 
 
@@ -228,21 +169,11 @@ def tile(pixels: np.ndarray) -> str:
     return picture(pixels)
 
 
-def describe(kind: str, layers: tuple[int, int], info: dict) -> str:
-    """A direction in a few words: how it was found, its layers, and what else it moves most."""
-    words = [{"pca": "PCA", "sefa": "SeFa"}.get(kind, kind), f"layers {layers[0]} to {layers[1]}"]
-    effects = info.get("effects")
-    if isinstance(effects, dict):
-        numbers = {name: value for name, value in effects.items() if isinstance(value, int | float)}
-        strongest = sorted(numbers, key=lambda name: -abs(numbers[name]))[:3]
-        words += [f"{name} {numbers[name]:+.2f}" for name in strongest if abs(numbers[name]) >= 0.05]
-    return " · ".join(words)
-
-
 def _frame(result: RenderResult) -> dict:
     """A rendered picture as the stage shows it."""
     seconds, digest = result.seconds, result.request.model_hash
-    return {"src": picture(result.pixels), "ms": round(1000 * seconds, 1), "path": result.path, "digest": digest}
+    shown = {"src": picture(result.pixels), "ms": round(1000 * seconds, 1), "path": result.path, "digest": digest}
+    return {**shown, "preview": result.preview}
 
 
 def first_request(names: list[str]) -> RenderRequest:
@@ -251,7 +182,7 @@ def first_request(names: list[str]) -> RenderRequest:
     return RenderRequest(model=name, **START)
 
 
-def _base64(latents: Any) -> str:
+def ws_text(latents: Any) -> str:
     """The W+ of one latent as text."""
     return encode_ws(latents.ws[0].cpu().numpy().astype("<f4").tobytes())
 
@@ -261,7 +192,7 @@ def _page_source(source: Source) -> dict:
     return {"name": source.name, "seed": source.seed, "ws": source.ws, "label": source.label}
 
 
-def _file(question: Any) -> bytes:
+def file_of(question: Any) -> bytes:
     """The bytes of a file that was dropped on the page."""
     data = question.get("data") if isinstance(question, dict) else None
     if not isinstance(data, str) or len(data) > MAX_UPLOAD * 4 // 3 + 4:
@@ -272,10 +203,15 @@ def _file(question: Any) -> bytes:
         raise RequestError("The file did not arrive whole; drop it again.") from None
 
 
-def text_of(question: Any, key: str) -> str:
+def session_of(question: Any) -> Session:
+    """The session inside a question."""
+    return Session.from_page(question.get("session") if isinstance(question, dict) else None)
+
+
+def text_of(question: Any, key: str, most: int = 1024) -> str:
     """A short text of a question."""
     value = question.get(key) if isinstance(question, dict) else None
-    if not isinstance(value, str) or not 0 < len(value) <= 1024:
+    if not isinstance(value, str) or not 0 < len(value) <= most:
         raise RequestError(f"The page sent no {key}; reload it.")
     return value
 
@@ -296,7 +232,7 @@ def _whole(question: Any, key: str) -> int:
     return value
 
 
-def _listed(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
     """Names as a list in a sentence, the first few of many."""
     shown = names[:4] + ([f"{len(names) - 4} more"] if len(names) > 4 else [])
     return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"

@@ -9,15 +9,28 @@ from typing import Any
 
 import gradio as gr
 
-from stylegan.errors import RequestError, StyleGANError
-from stylegan.pixels import save_png
-from stylegan.request import RenderRequest
+from stylegan.errors import RequestError
 from stylegan.ui.answers import Answers
 from stylegan.ui.arrivals import Arrivals
 from stylegan.ui.controls import widget
+from stylegan.ui.endpoints import Endpoints
+from stylegan.ui.errands import Errands
+from stylegan.ui.findings import Findings
+from stylegan.ui.keepsakes import Keepsakes
 from stylegan.ui.session import AppContext
+from stylegan.ui.shelf import Shelf
+from stylegan.ui.views import Views
 
-TOOLS = (("Directions", "directions"), ("Style mixing", "mixer"), ("Seed sheet", "sheet"), ("As code", "share"))
+# The tabs of tools, short and few, and the widgets of each, which ask the questions of the same name.
+TOOLS = (
+    ("Directions", "directions", ("stack", "directions", "make")),
+    ("Style mixing", "mixer", ("mixer",)),
+    ("Seeds", "sheet", ("sheet", "batch")),
+    ("Library", "library", ("library",)),
+    ("Timeline", "timeline", ("timeline",)),
+    ("Layers", "layers", ("layers",)),
+    ("Share", "share", ("share",)),
+)
 
 
 @dataclass(frozen=True)
@@ -29,18 +42,26 @@ class ExploreTab:
 
 def build(context: AppContext) -> ExploreTab:
     """Make the components of the tab and wire them; called inside its gr.Tab."""
+    uploads, answers = Path(gr.utils.get_upload_folder()), Answers(context)
+    keepsakes, findings = Keepsakes(answers), Findings(context).questions()
+    asks = dict.fromkeys(("stack", "directions", "make"), findings)
+    asks |= {"batch": Errands(context, uploads).questions(), "library": Shelf(answers, keepsakes).questions()}
+    asks |= dict.fromkeys(("timeline", "layers"), Views(answers).questions())
     with gr.Row(elem_id="explore"):
         with gr.Column(scale=5, min_width=300, elem_id="stage-column"):
-            stage = widget("stage", Answers(context).questions())
+            stage = widget("stage", [*answers.questions(), *keepsakes.questions()])
+            widget("region")
+            widget("history")
         with gr.Column(scale=6, min_width=300, elem_id="controls-column"):
-            widget("models", Arrivals(context, Path(gr.utils.get_upload_folder())).questions())
+            widget("models", Arrivals(context, uploads).questions())
             widget("knobs")
             with gr.Tabs(elem_id="tools"):
-                for title, name in TOOLS:
+                for title, name, parts in TOOLS:
                     with gr.Tab(title, id=name, elem_id=f"tab-{name}"):
-                        widget(name)
+                        for part in parts:
+                            widget(part, asks.get(part))
 
-    gr.api(renderer_endpoint(context), api_name="render", concurrency_limit=1)
+    Endpoints(context).serve()
     return ExploreTab(stage)
 
 
@@ -54,20 +75,3 @@ def open_snapshot(context: AppContext, path: str | None) -> dict[str, Any]:
     if not path or not Path(path).resolve().is_relative_to(context.runs_root.resolve()):
         raise RequestError("That snapshot is not in the folder of runs; choose one in the Train tab.")
     return opened(str(path))
-
-
-def renderer_endpoint(context: AppContext) -> Any:
-    """The public `render` endpoint: a request's settings in, the path of a PNG with the request inside out."""
-
-    def render(model: str = "cartoon-faces-64", seed: int = 0, psi: float = 1.0, request: str = "") -> dict:
-        """Render one picture. `request` (a request's JSON, as in saved PNGs) overrides the other settings."""
-        try:
-            asked = RenderRequest.from_json(request) if request else RenderRequest(model=model, seed=seed, psi=psi)
-            result = context.renderer.render(asked)
-        except StyleGANError as error:
-            raise gr.Error(str(error)) from error
-        path = Path(gr.utils.get_upload_folder()) / f"render-{time.time_ns()}.png"
-        save_png(path, result.pixels, result.request)
-        return gr.FileData(path=str(path), orig_name=f"seed{asked.seed:04d}.png", mime_type="image/png").model_dump()
-
-    return render

@@ -101,8 +101,8 @@ def launch_options(context: AppContext) -> dict[str, Any]:
     """What `Blocks.launch` needs for our looks and our rules: no share link, no history, no folder of files."""
     return {
         "theme": Atelier(),
-        "css_paths": sorted(STATIC.glob("*.css")),
-        "head": f"<script>{script('studio')}</script>",
+        "css_paths": sorted(STATIC.glob("*.css"), key=lambda path: (path.stem != "studio", path.name)),
+        "head": "".join(f"<script>{script(name)}</script>" for name in ("studio", "tree")),
         "share": False,
         "run_history": False,
         "footer_links": [],

@@ -156,7 +156,8 @@ def config_of(form: Form, data: str, out: Path, transfer: str = "") -> TrainConf
     return TrainConfig(
         data=data, out=str(out), resolution=int(form.resolution or 64), preset=form.preset or "auto",
         kimg=float(form.kimg or 0), minutes=float(form.minutes or 0), batch=_whole(form.batch, "batch"),
-        gamma=float(form.gamma or 0), ada=bool(form.ada_target), ada_target=float(form.ada_target or 0.6),
+        gamma=float(form.gamma or 0), augment=None if form.ada_target else "none",
+        ada_target=float(form.ada_target) if form.ada_target else None,
         seed=_whole(form.seed, "seed"), mirror=bool(form.mirror), conditional=bool(form.conditional),
         transfer=transfer,
     )
@@ -234,7 +235,7 @@ def shell_line(config: TrainConfig) -> str:
         value = getattr(config, name)
         if not about.hidden and (about.required or value != about.default):
             flag = about.flag or "--" + name.replace("_", "-")
-            if about.kind is bool:
+            if isinstance(value, bool):
                 parts.append(flag if value else flag.replace("--", "--no-", 1))
             else:
                 parts.append(f"{flag} {_quoted(about.text(value))}")

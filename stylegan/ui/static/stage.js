@@ -8,7 +8,7 @@ const before = h("canvas", {class: "sg-before", "aria-hidden": "true"});
 const wipe = h("input", {type: "range", min: 0, max: 100, step: 0.5, value: 50, class: "sg-wipe",
                          "aria-label": "Wipe between the pinned and the present picture"});
 const compass = h("div", {class: "sg-compass", "aria-hidden": "true"});
-const tags = h("div", {class: "sg-tags"}, h("span", {}, "pinned"));
+const tags = h("div", {class: "sg-tags"});
 const frame = h("div", {class: "sg-frame"}, canvas, before, tags, wipe, compass, h("div", {class: "sg-drop"}, "Drop to open"));
 const timing = h("span", {class: "sg-timing"}, "waiting for the model…");
 const where = h("span", {class: "sg-where"});
@@ -19,7 +19,7 @@ const said = h("div", {class: "sg-said", role: "status", "aria-live": "polite"},
 const context = canvas.getContext("2d");
 let wanted = null, flying = 0, sequence = 0, shown = 0, trip = 30;
 
-async function show(answer, number, started) {
+async function show(answer, number, started, session) {
   const picture = new Image();
   picture.src = answer.src;
   await picture.decode();
@@ -28,17 +28,23 @@ async function show(answer, number, started) {
   canvas.width = picture.naturalWidth; canvas.height = picture.naturalHeight;
   context.drawImage(picture, 0, 0);
   frame.classList.remove("sg-waiting", "sg-stale");
-  timing.textContent = `${answer.ms} ms · ${answer.path} · ${Math.round(performance.now() - started)} ms to the page`;
+  const way = `${Math.round(performance.now() - started)} ms to the page`;
+  timing.textContent = answer.preview ? `preview ${canvas.width} px · ${answer.ms} ms` : `${answer.ms} ms · ${answer.path} · ${way}`;
+  frame.classList.toggle("sg-preview", Boolean(answer.preview));
   element.dataset.shown = number;
+  element.dataset.preview = Boolean(answer.preview);
+  if (answer.preview) return;
+  if (session) studio.emit("shown", {session, canvas});
+  compare();
 }
-async function draw(session, number) {
+async function draw({session, whole, dragging}, number) {
   flying++;
   const started = performance.now();
   try {
-    const answer = await server.render({page: studio.page, session, sequence: number});
+    const answer = await server.render({page: studio.page, session, sequence: number, dragging});
     trip += 0.2 * (performance.now() - started - trip);
     if (answer.src && number > shown) {
-      await show(answer, number, started);
+      await show(answer, number, started, whole === session ? session : null);
       if (session.request.model === studio.facts.name && answer.digest !== studio.facts.hash)
         studio.openModel(studio.facts.name);                              // the file now holds another model
     } else if (answer.error && number > shown) { frame.classList.add("sg-stale"); studio.say(answer.error, "bad"); }
@@ -51,9 +57,9 @@ async function draw(session, number) {
 function pump() {
   const depth = Math.max(1, Math.min(4, Math.round(trip / 33)));
   if (wanted && flying < depth) {
-    const session = wanted;
+    const next = wanted;
     wanted = null;
-    draw(session, ++sequence);
+    draw(next, ++sequence);
   }
   element.dataset.busy = Boolean(flying || wanted);
 }
@@ -62,8 +68,8 @@ studio.on("session", element, ({dragging}) => {
   if (dragging && !studio.live) return;
   const ready = studio.first;
   studio.first = null;
-  if (ready) return show(ready.answer, ++sequence, ready.started);
-  wanted = studio.session;
+  if (ready) return show(ready.answer, ++sequence, ready.started, studio.session);
+  wanted = {session: studio.view(studio.session), whole: studio.session, dragging: Boolean(dragging)};
   pump();
 });
 
@@ -111,30 +117,78 @@ function place() {
   where.textContent = ws ? "restored latent" : whole ? `seed ${seed}` : `seed ${seed} + (${dx.toFixed(2)}, ${dy.toFixed(2)})`;
   compass.style.setProperty("--x", dx); compass.style.setProperty("--y", dy);
   snap.hidden = whole || Boolean(ws);
-  undo.disabled = !studio.past.length; redo.disabled = !studio.future.length;
+  undo.disabled = !studio.tree.canUndo; redo.disabled = !studio.tree.canRedo;
   const {request, sources, rows} = studio.session;
   all.disabled = Object.keys(request).length <= 1 && !sources.length && !rows.length;
 }
 
 // --- before and after -------------------------------------------------------------------------------------------------
-let pinned = null;
+let pinned = null, pins = 0, mode = "wipe";
+const heat = h("canvas", {class: "sg-heat", "aria-hidden": "true"});
+const name = h("span", {}, "pinned"), most = h("span", {class: "sg-most"});
 function pinNow() {
   pinned = studio.session;
   before.width = canvas.width; before.height = canvas.height;
   before.getContext("2d").drawImage(canvas, 0, 0);
-  showWipe();
+  name.textContent = "pinned";
+  compare();
   studio.say("Pinned. Change anything, and drag the line across the picture to compare.");
 }
-function showWipe() {
-  frame.classList.toggle("sg-pinned", Boolean(pinned));
-  pin.hidden = Boolean(pinned);
-  frame.style.setProperty("--wipe", `${wipe.value}%`);
+async function pin({session, name: words}) {
+  const answer = await studio.call("render", {page: `${studio.page}-pin`, session, sequence: ++pins});
+  if (!answer || !answer.src) return;
+  const picture = new Image();
+  picture.src = answer.src;
+  await picture.decode();
+  pinned = session;
+  before.width = picture.naturalWidth; before.height = picture.naturalHeight;
+  before.getContext("2d").drawImage(picture, 0, 0);
+  name.textContent = words;
+  compare();
+  element.dataset.pinned = pins;
 }
-wipe.addEventListener("input", showWipe);
-const pin = button("pin", "Pin this picture, to compare the next ones with it", pinNow, "Compare");
-tags.append(button("back", "Go back to the pinned state", () => studio.adopt(pinned)),
-            button("close", "Stop comparing", () => { pinned = null; showWipe(); }),
-            h("span", {class: "sg-grow"}), h("span", {}, "now"));
+function unpin() { pinned = null; compare(); }
+function compare() {
+  const differs = Boolean(pinned) && mode === "difference";
+  frame.classList.toggle("sg-pinned", Boolean(pinned));
+  frame.classList.toggle("sg-differs", differs);
+  pinButton.hidden = Boolean(pinned);
+  frame.style.setProperty("--wipe", `${wipe.value}%`);
+  other.textContent = differs ? "Wipe" : "Difference";
+  other.title = differs ? "Compare with a line across the picture" : "Show where the two differ, the brighter the more";
+  if (differs) paintDifference();
+}
+// Where the two pictures differ: the mean over the channels, stretched so that the largest is brightest.
+function paintDifference() {
+  const {width, height} = canvas, scratch = document.createElement("canvas");
+  scratch.width = heat.width = width; scratch.height = heat.height = height;
+  const old = scratch.getContext("2d", {willReadFrequently: true});
+  old.drawImage(before, 0, 0, width, height);
+  const a = old.getImageData(0, 0, width, height).data, b = context.getImageData(0, 0, width, height);
+  const far = new Float32Array(width * height);
+  let top = 0;
+  for (let at = 0; at < far.length; at++) {
+    const i = 4 * at;
+    far[at] = (Math.abs(a[i] - b.data[i]) + Math.abs(a[i + 1] - b.data[i + 1]) + Math.abs(a[i + 2] - b.data[i + 2])) / 3;
+    if (far[at] > top) top = far[at];
+  }
+  const scale = 1 / Math.max(top, 8);
+  for (let at = 0; at < far.length; at++) {
+    const v = far[at] * scale, i = 4 * at;
+    b.data[i] = 255 * Math.min(1, 2.2 * v); b.data[i + 1] = 255 * Math.min(1, Math.max(0, 1.8 * v - 0.5)); 
+    b.data[i + 2] = 255 * Math.max(0.12 * (1 - v), 3 * v - 2); b.data[i + 3] = 255;
+  }
+  heat.getContext("2d").putImageData(b, 0, 0);
+  most.textContent = top ? `up to ${Math.round(top)} of 255` : "no difference";
+  element.dataset.difference = Math.round(top);
+}
+wipe.addEventListener("input", compare);
+const pinButton = button("pin", "Pin this picture, to compare the next ones with it", pinNow, "Compare");
+const other = button(null, "", () => { mode = mode === "wipe" ? "difference" : "wipe"; compare(); }, "Difference", "sg-mode");
+tags.append(name, button("back", "Go back to the pinned state", () => studio.adopt(pinned)),
+            button("close", "Stop comparing", unpin), other, most, h("span", {class: "sg-grow"}), h("span", {class: "sg-now"}, "now"));
+before.after(heat);
+studio.on("pin", element, pin);
 
 // --- files --------------------------------------------------------------------------------------------------------------
 async function save() {
@@ -148,7 +202,7 @@ async function restoreFrom(file) {
   if (studio.isModel(file)) return studio.emit("arrives", file);
   const data = await studio.readFile(file);
   const answer = data && await studio.call("restore", {data, session: studio.session});
-  if (answer) { pinned = null; showWipe(); studio.take(answer); element.dataset.restored = answer.mood; }
+  if (answer) { unpin(); studio.take(answer, true, `opened ${file.name}`); element.dataset.restored = answer.mood; }
 }
 studio.dropZone(frame, restoreFrom);
 const snap = button("snap", "Snap to the nearest whole seed", () => {
@@ -162,15 +216,15 @@ all.id = "reset-all";
 element.firstElementChild.append(
   frame,
   h("div", {class: "sg-caption"}, where, snap, timing),
-  h("div", {class: "sg-tools"}, undo, redo, all, pin, h("span", {class: "sg-grow"}),
-    button("open", "Restore the state of a saved PNG", async () => restoreFrom(await studio.pickFile("image/png")), "Open"),
+  h("div", {class: "sg-tools"}, undo, redo, all, pinButton, h("span", {class: "sg-grow"}),
+    button("open", "Restore the state of a saved PNG or JSON file", async () => restoreFrom(await studio.pickFile("image/png,.json")), "Open"),
     button("download", "Save the picture as a lossless PNG with its settings inside", save, "Download", "sg-primary")),
   said);
 frame.classList.add("sg-waiting");
-showWipe();
+compare();
 
 studio.on("said", element, ({text, mood}) => { said.textContent = text; said.className = `sg-said ${mood ? `sg-${mood}` : ""}`; });
-studio.on("settled", element, place);
+for (const topic of ["settled", "history"]) studio.on(topic, element, () => studio.session && place());
 studio.on("model", element, () => { frame.style.setProperty("--shape", studio.facts.shape); });
 document.addEventListener("keydown", event => {
   if (!(event.ctrlKey || event.metaKey) || event.key.toLowerCase() !== "z" || /^(INPUT|TEXTAREA)$/.test(event.target.tagName)

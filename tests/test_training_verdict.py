@@ -1,0 +1,132 @@
+"""The verdict: one constructed log for each word, read back from a run folder; best, comparison and the card."""
+
+from __future__ import annotations
+
+import pytest
+
+from stylegan.training import card
+from stylegan.training.compare import compare
+from stylegan.training.run import TrainingRun
+from stylegan.training.verdict import NAMES, Verdict, verdict
+
+SETTINGS = {"batch": 16, "ada_cap": 0.8, "augment": "ada", "schedule": "tail", "metric_images": 500, "kimg": 100.0}
+FALL = [0.5, 0.3, 0.2, 0.15, 0.12, 0.1, 0.09, 0.08]
+
+
+@pytest.fixture
+def make(tmp_path):
+    """A run folder with a log of `len(kid)` evaluations ten thousand images apart, twelve ticks each."""
+    made = []
+
+    def build(kid, name="run", gap=0.1, p=0.2, nan=0, diversity=0.95, recall=0.5, authentic=60.0, loss=0.7, **settings):
+        run = TrainingRun.create(tmp_path / name, {**SETTINGS, **settings, "data": "x", "out": name, "seed": len(made)})
+        made.append(run)
+        num = 12 * len(kid) or 6
+
+        def at(value, i, of):
+            return value(i / max(of - 1, 1)) if callable(value) else value
+
+        for i in range(num):
+            nimg = 10_000 * (i + 1) // 12
+            run.append_event("tick", nimg=nimg, seconds=nimg / 20, progress=min(nimg / 100_000, 1),
+                             images_per_second=20.0, loss_g=at(loss, i, num), p=at(p, i, num), r_t=0.5, memory_mb=500.0,
+                             nan=at(nan, i, num), logits_real=1.0, logits_fake=-1.0, logits_held_out=1.0,
+                             logits_train=1.0 + at(gap, i, num), epoch=nimg / 1000)  # fmt: skip
+        for i, value in enumerate(kid):
+            figures = {"KID-r64-v1": (value, "lower"), "diversity-r64-v1": (at(diversity, i, len(kid)), "one"),
+                       "recall-r64-v1": (at(recall, i, len(kid)), "higher"),
+                       "AuthPct-r64-v1": (at(authentic, i, len(kid)), "higher")}  # fmt: skip
+            for metric, (figure, better) in figures.items():
+                for ema, worse in ((5.0, 0.0), (20.0, 0.01)):
+                    shift = worse if better == "lower" else -worse
+                    run.append_event("metric", nimg=10_000 * (i + 1), name=metric, value=figure + shift, std=0.005,
+                                     floor=60.0 if metric.startswith("Auth") else 0.001, better=better, ema_kimg=ema)
+        return run
+
+    yield build
+    for run in made:
+        run._release()
+
+
+@pytest.mark.parametrize("name, log", [
+    ("warming up", {"kid": []}),
+    ("warming up", {"kid": [0.5, 0.4], "diversity": 0.2, "recall": 0.0}),
+    ("warming up", {"kid": [0.5, 0.4, 0.41][:2], "authentic": 60.0}),
+    ("improving", {"kid": FALL}),
+    ("improving", {"kid": FALL, "gap": lambda t: 2 * t}),  # the gap alone is no harm while quality rises
+    ("improving", {"kid": [0.5, 0.3, 0.2, 0.1, 0.16, 0.09]}),  # one bad evaluation is no trend
+    ("plateau", {"kid": [*FALL, 0.08, 0.081, 0.079, 0.08]}),
+    ("overfitting", {"kid": [*FALL, 0.09, 0.1, 0.12], "gap": lambda t: 0.1 + 4 * t**4}),
+    ("overfitting", {"kid": FALL, "authentic": lambda t: 60 - 50 * t}),
+    ("collapsing", {"kid": [*FALL, 0.09, 0.1, 0.1], "diversity": lambda t: 0.9 - 0.8 * (t > 0.75),
+                    "recall": lambda t: 0.5 - 0.48 * (t > 0.75)}),
+    ("collapsing", {"kid": FALL, "diversity": 0.2, "recall": 0.01}),
+    ("diverged", {"kid": [*FALL, 0.3, 0.4, 0.5]}),
+    ("diverged", {"kid": FALL, "nan": lambda t: int(10_000 * max(t - 0.9, 0))}),
+    ("diverged", {"kid": FALL, "loss": lambda t: 0.7 if t < 0.9 else float("nan")}),
+    ("leaking augmentation", {"kid": FALL, "p": lambda t: min(2 * t, 0.8)}),
+])  # fmt: skip
+def test_every_verdict_has_its_log(make, name, log):
+    said = make(**log).verdict()
+    assert said.name == name, said
+    assert said.reason.endswith(".") and said.advice.endswith(".") and len(said.reason) < 160
+
+
+def test_every_name_is_spoken(make):
+    assert set(NAMES) == {"warming up", "improving", "plateau", "overfitting", "collapsing", "diverged",
+                          "leaking augmentation"}  # fmt: skip
+    assert isinstance(verdict([], []), Verdict) and verdict([], []).name == "warming up"
+
+
+def test_few_skipped_steps_are_no_divergence(make):
+    assert make(FALL, nan=3).verdict().name == "improving"
+
+
+def test_a_low_cap_that_is_reached_is_not_called_a_leak(make):
+    assert make(FALL, p=0.3, ada_cap=0.3).verdict().name == "improving"
+    assert make(FALL, name="r3gan", p=0.3, ada_cap=0.3, augment="schedule").verdict().name == "improving"
+
+
+def test_a_log_with_gaps_and_strangers_is_read(make):
+    run = make(FALL)
+    run.append_event("tick", nimg=80_001, loss_g=None, p=None)
+    run.append_event("metric", nimg=80_001, name="KID-r64-v1", value=None)
+    run.append_event("metric", nimg=80_001, name="new-metric", value=3.0)
+    assert run.verdict().name == "improving"
+
+
+def test_the_best_is_marked_kept_and_never_worsened(make):
+    run = make(FALL)
+    for nimg in (100, 200, 300):
+        run.snapshot_path(nimg).write_bytes(b"model")
+    assert run.best() is None
+    for nimg, value in ((100, 0.5), (200, 0.3), (300, 0.4)):
+        run.note_best(nimg, "KID-r64-v1", value, 5.0)
+    assert TrainingRun(run.path).best()["nimg"] == 200 and run.best()["file"] == "snapshots/000000200.safetensors"
+    run.note_best(300, "KID-r64-v2", 0.9, 5.0)  # another measure, another scale
+    assert run.best()["nimg"] == 300
+    run.snapshot_path(300).unlink()
+    assert run.best() is None
+
+
+def test_runs_are_compared_by_what_differs(make):
+    first, second = make(FALL, name="first"), make([0.5, 0.4, 0.39], name="second", gamma=2.0)
+    found = compare([first, second])
+    assert [run["verdict"] for run in found["runs"]] == ["improving", "improving"]
+    assert found["differences"] == {"gamma": [pytest.approx(0.0002 * 64**2 / 16), 2.0], "seed": [0, 1]}
+    assert found["curves"]["KID-r64-v1"][0][-1] == [80_000, 0.08] and len(found["curves"]["KID-r64-v1"][1]) == 3
+    assert found["runs"][0]["images_per_second"] == pytest.approx(20.0)
+
+
+def test_the_card_tells_what_happened(make):
+    run = make(FALL)
+    run.append_event("data", nimg=0, fingerprint="abcdef0123456789ff", num_images=900, num_held_out=100)
+    run.change_config(5000, {"gamma": 0.25})
+    run.snapshot_path(80_000).write_bytes(b"model")
+    run.note_best(80_000, "KID-r64-v1", 0.08, 5.0)
+    run.finish("done", 80_000)
+    text = card.write_card(run).read_text()
+    for words in ("**Improving.**", "900 trained on, 100 held out", "abcdef0123456789", "| 80.0 **best** | 0.08 |",
+                  "real against real", "5.0 kimg: gamma 0.25", "curves.png", "1.11 hours"):  # fmt: skip
+        assert words in text, words
+    assert (run.path / "curves.png").read_bytes().startswith(b"\x89PNG") and "/tmp" not in text
