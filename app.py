@@ -5,9 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stylegan.device import tune_allocator
+
+if TYPE_CHECKING:
+    from stylegan.ui.session import AppContext
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 ENVIRONMENT = {
@@ -97,7 +102,7 @@ def main(argv: list[str] | None = None) -> int:
         public=options.public,
         library=options.library,
     )
-    app.preload(context)
+    threading.Thread(target=_say_speed, args=(context, app.preload(context)), name="doctor", daemon=True).start()
     if options.public:
         doors = f"Training is {_on(options.training)} (--training), uploads are {_on(options.uploads)} (--uploads)"
         print(f"Note: others can reach {options.host}. {doors}; there is no password.", file=sys.stderr)
@@ -108,6 +113,22 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{options.host}:{options.port} cannot be listened on ({error}); choose --port.", file=sys.stderr)
         return 2
     return 0
+
+
+def _say_speed(context: AppContext, preload: threading.Thread) -> None:
+    """One line in the log, once the first model is there: what it is drawn with, how quickly, and what would help."""
+    from stylegan.doctor import diagnose
+    from stylegan.errors import StyleGANError
+    from stylegan.ui.answers import first_request
+
+    preload.join()
+    names = [entry.name for entry in context.models.list()]
+    try:
+        diagnosis = diagnose(context.renderer, first_request(names).model) if names else None
+    except StyleGANError:  # the preload has said why
+        return
+    if diagnosis:
+        print(" ".join([diagnosis.line, *diagnosis.advice]), file=sys.stderr, flush=True)
 
 
 def _on(state: bool) -> str:

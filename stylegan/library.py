@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from stylegan.errors import RequestError, StyleGANError
-from stylegan.files import safe_name, write_atomic, write_problem
+from stylegan.files import write_atomic, write_problem
 from stylegan.pixels import encode_png, read_request
 from stylegan.request import RenderRequest
 from stylegan.shortcode import from_sidecar, to_sidecar
@@ -82,11 +82,10 @@ class Library:
 
     def find(self, name: str) -> Favourite:
         """A favourite by name; RequestError when it is not there."""
-        safe_name(name)
         for each in self._look():
             if each.name == name:
                 return each
-        raise RequestError(f"The library holds no picture {name!r} any more.")
+        raise RequestError(f"The library holds no picture {name[:80]!r} any more.")
 
     def picture(self, name: str) -> bytes:
         """The PNG of a favourite."""
@@ -94,7 +93,7 @@ class Library:
         try:
             return (self.folder / f"{name}.png").read_bytes()
         except OSError as error:
-            raise RequestError(f"The library holds no picture {name!r} any more.") from error
+            raise RequestError(f"The library holds no picture {name[:80]!r} any more.") from error
 
     def remove(self, name: str) -> Path:
         """Take a favourite out of the library, into the hidden folder .removed inside it; nothing is deleted."""

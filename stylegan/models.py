@@ -17,6 +17,7 @@ from stylegan.checkpoint.folder import ModelFolder
 from stylegan.device import autocast_dtype, free_memory, total_memory
 from stylegan.directions.store import all_directions, direction_files, file_stamps
 from stylegan.engines.choose import ChosenEngine
+from stylegan.engines.gpu import GpuEngine, gpu_dtype
 from stylegan.engines.plain import PlainEngine
 from stylegan.engines.walk import Engine
 from stylegan.errors import CheckpointError
@@ -125,13 +126,20 @@ class Models:
         digest = model_hash(checkpoint)
         generator = build(checkpoint).to(self.device)
         exact = PlainEngine(generator.synthesis)
-        dtype = autocast_dtype(self.device)
-        quick = exact if dtype == torch.float32 else PlainEngine(generator.synthesis, dtype)
-        if self.device.type == "cpu":
-            cache = self.folder.path / ".cache" / "engines"
-            quick = ChosenEngine(generator.synthesis, quick, digest, cache, self.turn, dtype)
+        quick = self._quick(generator, exact, digest)
         num_bytes = LAYOUT_FACTOR * sum(value.nbytes for value in generator.state_dict().values())
         return LoadedModel(path.stem, generator, digest, checkpoint.provenance, exact, quick, Pace(), num_bytes)
+
+    def _quick(self, generator: Generator, exact: Engine, digest: str) -> Engine:
+        """The engine for pictures that move, on this device."""
+        synthesis = generator.synthesis
+        dtype = autocast_dtype(self.device)
+        if self.device.type == "cuda":
+            return GpuEngine(synthesis, gpu_dtype(dtype == torch.bfloat16))
+        if self.device.type != "cpu":
+            return exact
+        first = exact if dtype == torch.float32 else PlainEngine(synthesis, dtype)
+        return ChosenEngine(synthesis, first, digest, self.folder.path / ".cache" / "engines", self.turn, dtype)
 
     def _with_directions(self, model: LoadedModel, path: Path) -> LoadedModel:
         """The model with its directions as they are now: shipped, the user's own, found; read again when changed."""

@@ -20,7 +20,7 @@ from stylegan.request import RenderRequest
 if TYPE_CHECKING:
     import torch
 
-REQUEST_KEY = "stylegan"
+REQUEST_KEY, STACK_KEY = "stylegan", "stylegan-stack"
 MAX_PIXELS = 64 << 20
 LOSSLESS_SIDE, FULL_COLOUR_SIDE = 128, 512  # frames up to here are exact, or keep every pixel's colour
 
@@ -79,11 +79,16 @@ def encode_jpeg(pixels: np.ndarray, quality: int = 90, halved_colours: bool = Fa
     return buffer.getvalue()
 
 
-def encode_png(pixels: np.ndarray, request: RenderRequest | None = None, level: int = 1) -> bytes:
-    """PNG of one picture [H, W, C] with its request in a text chunk; `level` 0..9 trades time for size."""
+def encode_png(pixels: np.ndarray, request: RenderRequest | None = None, level: int = 1,
+               stack: RenderRequest | None = None) -> bytes:
+    """PNG of one picture [H, W, C] with its request in a text chunk; `level` 0..9 trades time for size.
+
+    `stack` is the same picture as it was set, where `request` had to be baked for other machines.
+    """
     about = PngImagePlugin.PngInfo()
-    if request is not None:
-        about.add_text(REQUEST_KEY, request.to_json())
+    for key, each in ((REQUEST_KEY, request), (STACK_KEY, stack)):
+        if each is not None:
+            about.add_text(key, each.to_json())
     buffer = io.BytesIO()
     _picture(pixels).save(buffer, "PNG", pnginfo=about, compress_level=level)
     return buffer.getvalue()
@@ -94,12 +99,16 @@ def save_png(path: str | Path, pixels: np.ndarray, request: RenderRequest | None
     return write_atomic(path, encode_png(pixels, request))
 
 
-def read_request(source: str | Path | bytes) -> RenderRequest:
-    """The request inside a saved PNG; RequestError when the file is no picture or holds no request."""
+def read_request(source: str | Path | bytes, stack: bool = False) -> RenderRequest:
+    """The request inside a saved PNG, or with `stack` how it was set where that is in it, too.
+
+    Raises RequestError when the file is no picture or holds no request.
+    """
     try:
         with _open(source) as picture:
             picture.load()
-            text = getattr(picture, "text", {}).get(REQUEST_KEY)
+            texts = getattr(picture, "text", {})
+            text = stack and texts.get(STACK_KEY) or texts.get(REQUEST_KEY)
     except DataError as error:
         raise RequestError(str(error)) from error
     except (OSError, ValueError, SyntaxError) as error:

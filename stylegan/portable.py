@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from stylegan.directions.store import directions_path, load_directions
-from stylegan.errors import StyleGANError
+from stylegan.directions.store import SHIPPED
 from stylegan.render import Renderer
 from stylegan.request import Edit, RenderRequest, channel_of, encode_ws
 
@@ -17,7 +16,7 @@ def portable(renderer: Renderer, request: RenderRequest) -> tuple[RenderRequest,
     """
     model = renderer.model(request.model)
     request = request.replace(model_hash=model.hash)
-    shipped = _shipped(renderer, request.model)
+    shipped = {name for name, each in model.directions.items() if each.info.get("source") == SHIPPED}
     own = [edit for edit in request.edits
            if edit.enabled and edit.strength and not channel_of(edit.direction) and edit.direction not in shipped]
     if not own:
@@ -35,12 +34,3 @@ def portable(renderer: Renderer, request: RenderRequest) -> tuple[RenderRequest,
     moved = renderer.latents(request.replace(edits=tuple(filter(moves_w, request.edits))))
     ws = encode_ws(moved.ws[0].cpu().numpy().astype("<f4").tobytes())
     return request.replace(ws=ws, dx=0.0, dy=0.0, mix=(), edits=kept), needed
-
-
-def _shipped(renderer: Renderer, name: str) -> set[str]:
-    """The directions that come with a model: those in the file beside it."""
-    path = directions_path(renderer.folder.find(name))
-    try:
-        return {direction.name for direction in load_directions(path)} if path.is_file() else set()
-    except StyleGANError:
-        return set()

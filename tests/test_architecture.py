@@ -31,6 +31,7 @@ HOMES = {
     "urllib": ("checkpoint/download.py",),
     "httpx": ("checkpoint/download.py",),
     "requests": ("checkpoint/download.py",),
+    "av": ("data/frames.py", "training/timelapse.py"),
     "openvino": ("engines/openvino.py", "engines/openvino_graphs.py"),
     "http": ("checkpoint/download.py",),
 }

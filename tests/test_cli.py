@@ -114,7 +114,7 @@ def test_faults_end_with_2_and_one_sentence(generate, capsys, words, sentence):
 
 
 @pytest.mark.parametrize("words", [[], ["unknown"], ["generate", "--psi", "x"], ["generate", "--mix", "x"],
-                                   ["generate", "--noise", "loud"], ["generate", "--what"], ["info"]])
+                                   ["generate", "--noise", "loud"], ["generate", "--what"]])
 def test_wrong_flags_end_with_2_and_one_sentence(capsys, words):
     with pytest.raises(SystemExit) as end:
         main(words)

@@ -206,14 +206,11 @@ def test_an_edit_stays_inside_the_region_that_is_painted(page):
     changes(page, lambda: paint(page, (0.1, 0.12), (0.4, 0.12)))
     confined = pixels(page)
     page.get_by_role("button", name="Done").click()
-    region = page.evaluate("Array.from(studio.unpackMask(studio.edits[0].region))")
-    mask = np.asarray(region).reshape(32, 32)
-    near = [np.roll(np.pad(mask, 2), (y, x), (0, 1))[2:-2, 2:-2] for y in range(-2, 3) for x in range(-2, 3)]
-    outside = (np.max(near, axis=0) == 0).reshape(16, 2, 16, 2).all(axis=(1, 3))  # of 16 x 16 pixels those far from it
-    assert outside.sum() > 100 and 0 < (mask > 0).sum() < 512
-    assert np.array_equal(confined[outside], start[outside])
-    assert not np.array_equal(everywhere[outside], start[outside])
-    assert not np.array_equal(confined, start)
+    mask = np.asarray(page.evaluate("Array.from(studio.unpackMask(studio.edits[0].region))")).reshape(32, 32)
+    assert 0 < (mask > 0).sum() < 256 and not mask[16:].any()
+    below = slice(10, 16)  # rows of the picture far from the paint, where features that were blended no longer reach
+    assert np.abs(confined[below] - start[below]).max() <= 2 and np.abs(confined[:6] - start[:6]).max() > 20
+    assert np.abs(everywhere[below] - start[below]).mean() > 20
     assert page.locator("#edit-smile .sg-painted").count() == 1
     page.hover("#edit-smile .sg-badge")
     page.wait_for_selector(".sg-frame.sg-masked")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from stylegan import models
 from stylegan.engines import packed
+from stylegan.engines.gpu import GpuEngine
 from stylegan.engines.plain import TOLERANCE, PlainEngine
 from stylegan.engines.walk import Plan, Prefixes, Region, prefix_keys, walk
 from stylegan.networks.config import GeneratorConfig
@@ -133,7 +135,7 @@ def test_every_doubling_is_the_transposed_convolution(size, num):
     wide = torch.nn.functional.conv_transpose2d(x * styles[:, :, None, None], weight.transpose(0, 1), stride=2)
     blur = (4 * kernel.flip(0, 1)).expand(5, 1, 4, 4)
     expected = torch.nn.functional.conv2d(wide, blur, padding=1, groups=5) * scale[:, :, None, None]
-    conv = packed.DoublingConv(weight, kernel, size)
+    conv = packed.DoublingConv.smoothed(weight, kernel, size)
     torch.testing.assert_close(conv(x, styles, scale, bias), expected + bias[:, None, None], atol=1e-4, rtol=1e-4)
 
 
@@ -242,3 +244,57 @@ def test_regions_blend_two_pictures(name):
     if name == "skip":
         noises = blended(torch.ones(1, 1, 8, 8), _drawn()), walk(engine, pieces, _plan(generator, edited, _drawn()))
         assert torch.allclose(noises[0], noises[1].state.image, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["skip", "resnet", "stylegan1", "stylegan3"])
+def test_the_gpu_engine_records_each_piece_once(name):
+    generator = _generator(**NETWORKS[name])
+    pieces, recorded = generator.synthesis.pieces(), []
+
+    def record(function, given):
+        recorded.append(len(given))
+        return lambda tensors: function(*tensors)
+
+    engine = GpuEngine(generator.synthesis, torch.float32, record)
+    for seed in (1, 2):
+        ws = _ws(generator, seed=seed)
+        found = walk(engine, pieces, _plan(generator, ws)).state.image
+        assert torch.allclose(found, generator.synthesize(ws), atol=1e-4)
+    assert len(recorded) == len(pieces)
+    ws = _ws(generator, num=2)
+    assert torch.allclose(walk(engine, pieces, _plan(generator, ws)).state.image, generator.synthesize(ws), atol=1e-4)
+    walk(engine, pieces, _plan(generator, _ws(generator), _drawn()))
+    walk(engine, pieces, _plan(generator, _ws(generator), Noise("const", 0.5)))
+    assert len(recorded) == len(pieces)  # what varies is not recorded
+
+
+def test_the_gpu_engine_goes_on_where_nothing_can_be_recorded():
+    def record(function, given):
+        raise RuntimeError("no graphs here")
+
+    generator = _generator()
+    ws, pieces = _ws(generator), generator.synthesis.pieces()
+    engine = GpuEngine(generator.synthesis, torch.bfloat16, record)
+    with torch.no_grad():
+        exact = generator.synthesis(ws, dtype=torch.bfloat16)
+    found = walk(engine, pieces, _plan(generator, ws)).state.image
+    assert engine.name == "torch bfloat16 on a GPU" and (found - exact).abs().max() < 0.1 * exact.abs().max()
+    dtypes = []
+    engine = GpuEngine(_generator(resolution=256).synthesis, torch.float16, record)
+    for piece in engine._pieces:
+        piece.forward = lambda state, styles, noise, dtype: dtypes.append(dtype) or State(torch.zeros(1, 1, 4, 4))
+    for index in range(len(engine._pieces)):
+        engine.run(index, State(), [torch.zeros(1, 1)], Noise())
+    plain = dtypes[::2] if len(dtypes) > len(engine._pieces) else dtypes
+    assert plain == [torch.float32] * 3 + [torch.float16] * 4
+
+
+def test_a_gpu_gets_its_engine(monkeypatch, tmp_path):
+    folder = models.ModelFolder(tmp_path)
+    kinds = {"cuda": (GpuEngine, torch.bfloat16), "mps": (PlainEngine, torch.float32)}
+    generator = _generator()
+    for kind, (engine, dtype) in kinds.items():
+        monkeypatch.setattr(models, "autocast_dtype", lambda device, dtype=dtype: dtype)
+        kept = models.Models(folder, torch.device(kind), 1, None)
+        exact = PlainEngine(generator.synthesis)
+        assert isinstance(kept._quick(generator, exact, "0"), engine)

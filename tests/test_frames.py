@@ -133,9 +133,10 @@ CONCAT = b"ffconcat version 1.0\nfile %s\n"
 def test_a_list_of_other_files_opens_none_of_them(tmp_path: Path, content: bytes, suffix: str) -> None:
     secret = film(tmp_path / "private" / "a.ts", scenes(4))
     bad = tmp_path / f"bad.{suffix}"
-    bad.write_bytes(content % str(secret).encode())
-    with pytest.raises(DataError, match="not a video that can be read here"):
-        inspect(bad)
+    for name in (str(secret), "private/a.ts"):
+        bad.write_bytes(content % name.encode())
+        with pytest.raises(DataError, match="not a video that can be read here"):
+            inspect(bad)
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.avi", "a.mkv", "a.webm", "a.mov"])

@@ -33,7 +33,7 @@ def renderer(tmp_path_factory) -> Renderer:
     folder = tmp_path_factory.mktemp("families")
     for name, config in FAMILIES.items():
         save_tiny(folder / f"{name}.safetensors", config)
-    return Renderer(folder, "cpu", max_models=3)
+    return Renderer(folder, "cpu")
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -374,7 +374,11 @@ def test_the_command_prints_lines_or_json(
         run("--data", "nowhere")
 
 
-def test_the_command_validates_the_metrics(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_validates_the_metrics(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stylegan.metrics.validation._SWD_PATCHES", 512)
+
     def run(*arguments: str) -> int:
         parser = argparse.ArgumentParser()
         command.add_arguments(parser)

@@ -282,6 +282,24 @@ def test_a_piece_that_cannot_be_compiled_stays_with_torch(decreed, monkeypatch):
     assert engine.chosen == {0, 2, 3} and engine.expected_ms == 13
 
 
+@needs_openvino
+@pytest.mark.parametrize("wrong", [1.01, math.nan])
+def test_a_piece_that_draws_something_else_stays_with_torch(decreed, monkeypatch, wrong):
+    times, _ = decreed
+    times |= {("openvino float32", index): 1.0 for index in range(4)}
+    generator, _ = network("skip")
+    engine = chosen_engine(generator, None)
+    real = engine.other.run
+
+    def run(index, state, styles, noise):
+        x, image = real(index, state, styles, noise)
+        return State(x * wrong if index == 1 else x, image * wrong if index == 3 else image)
+
+    monkeypatch.setattr(engine.other, "run", run)
+    improve(weakref.ref(engine))
+    assert engine.chosen == {0, 2}
+
+
 def test_without_openvino_nothing_is_looked_for(monkeypatch):
     monkeypatch.setattr(openvino, "version", lambda: None)
     generator, styles = network("skip")

@@ -11,6 +11,7 @@ from PIL import Image
 
 from stylegan.errors import DataError, RequestError
 from stylegan.pixels import (
+    encode_frame,
     encode_jpeg,
     encode_png,
     from_pixels,
@@ -79,6 +80,29 @@ def test_jpeg_is_close_and_lays_transparency_over_white():
     assert np.abs(load_pixels(encode_jpeg(smooth, 95)).astype(int) - smooth).mean() < 3
     assert load_pixels(encode_jpeg(np.zeros([8, 8, 4], np.uint8))).min() > 250
     assert load_pixels(encode_jpeg(smooth[:, :, :1])).shape == (32, 32, 1)
+
+
+def test_frames_are_exact_while_small_and_light_while_moving():
+    y, x = np.mgrid[:520, :520]
+    large = np.stack([x % 256, y % 256, (x + y) % 256], axis=2).astype(np.uint8)
+    small = large[:128, :100]
+    data, kind = encode_frame(small, moving=True)
+    assert kind == "png"
+    np.testing.assert_array_equal(load_pixels(data), small)
+    for side, subsampling in ((512, [1, 1]), (520, [2, 2])):
+        data, kind = encode_frame(large[:side, :side], moving=True)
+        assert kind == "jpeg" and [layer[1] for layer in Image.open(io.BytesIO(data)).layer][0] == subsampling[0]
+    resting, _ = encode_frame(large)
+    assert resting == encode_jpeg(large) and len(data) < len(resting)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_pixels_lie_as_encoders_read_them(layout):
+    image = torch.linspace(-1.2, 1.2, 2 * 3 * 8 * 6).reshape(2, 3, 8, 6).contiguous(memory_format=layout)
+    before = image.clone()
+    pixels = to_pixels(image)
+    assert pixels.flags.c_contiguous and pixels.shape == (2, 8, 6, 3) and torch.equal(image, before)
+    assert (pixels == (image.permute(0, 2, 3, 1) * 127.5 + 128).clamp(0, 255).byte().numpy()).all()
 
 
 def test_pictures_without_a_request_say_so(tmp_path):

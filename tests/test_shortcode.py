@@ -81,6 +81,12 @@ def test_what_is_no_code_is_one_sentence(text):
     assert len(str(raised.value)) < 200 and "\n" not in str(raised.value)
 
 
+def test_the_checksum_belongs_to_the_content():
+    one, two = to_code(RenderRequest(seed=1)).split("."), to_code(RenderRequest(seed=2)).split(".")
+    with pytest.raises(RequestError, match="changed or mixed up"):
+        from_code(".".join([one[0], one[1], two[2]]))
+
+
 def test_an_endless_code_is_not_even_looked_at():
     with pytest.raises(RequestError, match="too long"):
         from_code("sg1." + "A" * (25 << 20) + ".AAAAAAAA")

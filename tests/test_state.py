@@ -22,6 +22,7 @@ from stylegan.render import Renderer
 from stylegan.request import Edit, Mix, RenderRequest, Transform
 from stylegan.shortcode import from_code, from_sidecar, to_code, to_link, to_sidecar
 from stylegan.ui.answers import Answers
+from stylegan.ui.endpoints import Endpoints
 from stylegan.ui.keepsakes import HISTORY, MAX_STEPS, Keepsakes
 from stylegan.ui.session import AppContext, Session
 
@@ -98,6 +99,21 @@ def test_what_only_this_machine_has_is_baked_in(machines):
         there.render(result.request)
 
 
+def test_a_picture_keeps_the_rows_for_its_own_machine(machines, tmp_path):
+    name, here, there = machines
+    session = Session.of(RenderRequest(name, seed=3, psi=0.7, edits=(Edit("mine", 2.0), Edit("smile", -1.0))), 9)
+    pages = [Keepsakes(Answers(AppContext(each, each.folder, tmp_path))) for each in (here, there)]
+    saved = pages[0].save({"session": session.to_page()})
+    assert "baked" in saved["about"]
+    back = [page.restore({"data": saved["data"]}) for page in pages]
+    assert [each["mood"] for each in back] == ["good", "good"]
+    assert [edit["direction"] for edit in back[0]["session"]["request"]["edits"]] == ["mine", "smile"]
+    assert "edits" not in back[1]["session"]["request"] and back[1]["session"]["request"]["ws"]
+    pictures = [each.render(Session.from_page(found["session"]).request()).pixels
+                for each, found in zip((here, there), back, strict=True)]
+    assert np.array_equal(*pictures)
+
+
 def test_channels_stay_rows_beside_what_is_baked(machines):
     name, here, there = machines
     result = here.render(state(name, (Edit("s1.2", 2.0), Edit("mine", 2.0))))
@@ -164,7 +180,8 @@ BIG = base64.b64encode(encode_jpeg(np.zeros([300, 300, 3], np.uint8))).decode()
 @pytest.mark.parametrize("bad", [
     None, [], {}, {"format": "x"}, {**history(), "nodes": []}, {**history(), "nodes": history()["nodes"] * MAX_STEPS},
     {**history(), "head": 9}, {**history(), "more": 1}, {**history(), "nodes": [None]}, history(id=1),
-    history(parent=2), history(parent=7), history(id=True), history(id=-1), history(at=1e300), history(star=1), history(label="a\nb"),
+    history(parent=2), history(parent=7), history(id=True), history(id=-1), history(at=1e300), history(star=1),
+    history(label="a\nb"),
     history(label="x" * 500), history(label=None), history(thumb="javascript:alert(1)"), history(thumb=3),
     history(thumb="data:image/svg+xml;base64,PHN2Zz4="), history(thumb="data:image/png;base64,QUJD"),
     history(thumb=f"data:image/jpeg;base64,{BIG}"), history(thumb="x" * 100_000), history(session=None),
@@ -199,4 +216,7 @@ def test_info_and_generate_read_every_form(machines, tmp_path, monkeypatch, caps
     assert main(["info", "a.png"]) == 0 and next(iter(codes)) in capsys.readouterr().out
     assert main(["generate", *shared, "--request", "a.png", "--edit", "smile=2", "--out", "c.png"]) == 0
     assert read_request("c.png").edits[-1] == Edit("smile", 2.0)
-    assert main(["info", name, *shared]) == 0 and "smile" in capsys.readouterr().out
+    assert main(["info", name, *shared]) == 0 and "smile, mine" in capsys.readouterr().out
+    assert main(["info", name, *shared, "--json"]) == 0
+    listed = Endpoints(AppContext(here, here.folder, tmp_path)).directions(name)
+    assert json.loads(capsys.readouterr().out)["directions"] == listed and len(listed) == 2

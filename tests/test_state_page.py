@@ -12,6 +12,7 @@ import pytest
 from browser import becomes, changes, drop, open_page, picture, running_app, says
 from conftest import save_tiny
 
+from stylegan.engines import openvino
 from stylegan.pixels import load_pixels, read_request
 from stylegan.render import Renderer
 from stylegan.request import RenderRequest
@@ -33,8 +34,10 @@ def shelf(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def url(folder, shelf, tmp_path_factory) -> Iterator[str]:
-    with running_app(folder, tmp_path_factory.mktemp("runs"), library=shelf) as address:
-        yield address
+    with pytest.MonkeyPatch.context() as patch:  # one engine for all pictures, so that they can be told by their bits
+        patch.setattr(openvino, "version", lambda: None)
+        with running_app(folder, tmp_path_factory.mktemp("runs"), library=shelf) as address:
+            yield address
 
 
 def seed(page, number: int) -> str:
@@ -256,6 +259,13 @@ def test_the_layers_show_what_is_inside(page):
     before = page.locator(".sg-features").get_attribute("src")
     seed(page, 30)
     page.wait_for_function("before => document.querySelector('.sg-features').src !== before", arg=before)
+
+
+def test_the_page_tells_how_quick_it_is(page):
+    page.click(".sg-timing")
+    page.wait_for_function("/takes about \\d+ ms a picture/.test(document.querySelector('.sg-doctor').textContent)")
+    page.click(".sg-timing")
+    assert page.locator(".sg-doctor").is_hidden()
 
 
 def test_two_pages_do_not_disturb_each_other(page, browser, url):

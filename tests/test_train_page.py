@@ -130,7 +130,7 @@ def test_the_command_means_what_the_form_says(tmp_path):
     parser = argparse.ArgumentParser()
     train_command.add_arguments(parser)
     parsed = {name: value for name, value in vars(parser.parse_args(words[4:])).items() if hasattr(config, name)}
-    assert TrainConfig(**parsed) == config and not config.ada
+    assert TrainConfig(**parsed) == config and config.augment == "none"
 
 
 def test_a_started_run_has_its_own_name_and_folder(tmp_path, started):
@@ -199,7 +199,32 @@ def test_the_view_tells_the_run_and_is_plain_json(tmp_path):
     run.append_event("metric", nimg=500, name="KID-r64-v1", value=0.2, std=0.1, ema_kimg=5.0)
     run.append_event("metric", nimg=500, name="KID-r64-v1", value=0.1, std=0.1, ema_kimg=30.0)
     metric = run_view.run_view(run)["charts"][0]
-    assert metric["title"] == "KID-r64-v1" and metric["lines"][0]["y"] == [0.1]
+    assert metric["title"] == "KID" and metric["meaning"].startswith("KID-r64-v1: ")
+    assert metric["lines"][0]["y"] == [0.1]
+
+
+def test_the_view_gives_the_verdict_the_best_and_the_gap_to_held_out_pictures(tmp_path):
+    run = make_run(tmp_path)
+    for i, value in enumerate((0.5, 0.3, 0.2, 0.1)):
+        nimg = 10_000 * (i + 1)
+        run.append_event("tick", nimg=nimg, seconds=nimg / 10, logits_train=1.5, logits_held_out=1.0 - 0.1 * i)
+        for name, figure, better in (("KID-r64-v1", value, "lower"), ("recall-r64-v1", 0.1 * i, "higher")):
+            run.append_event("metric", nimg=nimg, name=name, value=figure, std=0.01, floor=0.02, better=better)
+    run.snapshot_path(40_000).write_bytes(b"model")
+    run.note_best(40_000, "KID-r64-v1", 0.1, 5.0)
+    run.augmented_path.write_bytes(b"seen")
+    view = run_view.run_view(run)
+    assert json.loads(json.dumps(view)) == view
+    assert view["verdict"]["name"] == "improving" and view["best"] == 40_000
+    assert view["sheets"] == ["reals", "augmented"]
+    charts = {chart["title"]: chart for chart in view["charts"]}
+    assert charts["KID"]["marks"] == [{"name": "best", "ink": "main", "y": 0.1},
+                                             {"name": "real", "ink": "target", "y": 0.02}]
+    assert charts["Recall"]["marks"] == [{"name": "real", "ink": "target", "y": 0.02}]
+    assert charts["Held out"]["lines"][1]["y"] == [1.0, 0.9, 0.8, 0.7]
+    assert "src" in run_view.picture(tmp_path, {"run": "faces", "sheet": "augmented"})
+    for sheet in ("nearest", "../config.json", ["reals"], 3):
+        assert list(run_view.picture(tmp_path, {"run": "faces", "sheet": sheet})) == ["error"]
 
 
 def test_the_nearer_budget_counts():

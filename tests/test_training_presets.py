@@ -81,6 +81,8 @@ def test_a_resumed_run_keeps_what_the_command_leaves_open():
     again = TrainConfig(data="x", out="y", resolution=32, **SMALL).inherit(old).resolve()
     require_same_run(old, again)
     assert again == old
+    slower = TrainConfig(data="x", out="y", resolution=32, **SMALL, lr=old.lr / 2).inherit(old).resolve()
+    assert slower.lr_discriminator == old.lr_discriminator / 2
     with pytest.raises(RequestError, match="batch 12, not 16"):
         require_same_run(old, TrainConfig(data="x", out="y", resolution=32, **SMALL, batch=16).inherit(old).resolve())
 

@@ -78,6 +78,11 @@ def test_every_name_is_spoken(make):
     assert isinstance(verdict([], []), Verdict) and verdict([], []).name == "warming up"
 
 
+def test_a_thousand_images_are_too_few_for_a_verdict_however_often_they_are_judged():
+    kid = [{"name": "KID", "nimg": 1000 * i, "value": 0.4, "std": 0.05, "better": "lower"} for i in range(1, 9)]
+    assert verdict([], kid).name == "warming up" and "8.0 of the first 10 kimg" in verdict([], kid).reason
+
+
 def test_few_skipped_steps_are_no_divergence(make):
     assert make(FALL, nan=3).verdict().name == "improving"
 

@@ -15,7 +15,9 @@ _ELEMENTWISE = {
     "add", "add_", "mul", "mul_", "leaky_relu", "leaky_relu_", "clamp", "clamp_", "addcmul", "addcmul_", "sub", "sub_",
     "div", "lerp", "where", "sin", "copy_", "_to_copy", "clone", "constant_pad_nd",
 }  # fmt: skip
-_CONVOLUTION = {"convolution", "mkldnn_convolution", "_convolution_pointwise", "bmm", "baddbmm"}  # Winograd: products
+_CONVOLUTION = {
+    "convolution", "_convolution_pointwise", "_convolution_transpose_pointwise", "mm", "addmm", "bmm", "baddbmm",
+}  # fmt: skip  # Winograd's are products of matrices
 
 
 class Ledger(TorchDispatchMode):

@@ -10,6 +10,7 @@ import tempfile
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -98,13 +99,20 @@ def inspect(
 
     Videos are looked at by a frame every so often: `0.5s` is every half second, `10` every tenth frame.
     """
-    with tempfile.TemporaryDirectory() as scratch:
-        settings = (_INSPECT_RESOLUTION, "crop", 3, Step.parse(every), Path(scratch))
-        image_set = _open(path, settings, False, [], on_progress)
+    with opened(path, _INSPECT_RESOLUTION, every=every, on_progress=on_progress) as image_set:
         counts = _count(image_set.labels, image_set.num_classes)
         resolution = suggest_resolution(image_set.sizes)
         alike = _find_duplicates([image_set])
         return _report([image_set], image_set.skipped, resolution, image_set.class_names, counts, alike)
+
+
+@contextmanager
+def opened(
+    path: str | Path, resolution: int, *, every: str = "1s", on_progress: Callable[[int, int], None] | None = None
+) -> Iterator[ImageSet]:
+    """What `prepare` would take of one source, as squares, frames of videos among them; to be read while it is open."""
+    with tempfile.TemporaryDirectory() as scratch:
+        yield _open(path, (resolution, "crop", 3, Step.parse(every), Path(scratch)), False, [], on_progress)
 
 
 def prepare(

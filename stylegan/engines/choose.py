@@ -37,6 +37,7 @@ ROUNDS = 5
 WORTH_IT = 0.95  # a piece changes hands when the other engine takes at most this part of the time
 IDLE_SECONDS = 1.5  # how long nobody must have drawn before a step is taken
 MAX_MODELS, MAX_MACHINES = 64, 8  # choices that are remembered
+MAX_ERROR = {torch.float32: 1e-3, torch.bfloat16: 5e-2}  # of a piece's results, by torch's type
 FORMAT = 1  # another number when the graphs change so much that old measurements say nothing
 
 
@@ -177,18 +178,21 @@ def _adopt(engine: ChosenEngine, index: int) -> None:
 def _measure(at_rest: Callable[[Callable[[ChosenEngine], Any]], Any]) -> dict[str, list[float]]:
     """Median ms of every piece by engine's name, in turn, one run a step; pieces that gain change hands at once.
 
-    A piece that the other engine cannot run takes it infinitely long.
+    A piece that the other engine cannot run, or runs to another result, takes it infinitely long.
     """
     names, count = at_rest(lambda engine: ((engine.first.name, engine.other.name), len(engine.synthesis.pieces())))
     state, medians = State(), {name: [] for name in names}
     for index in range(count):
         compiled = at_rest(lambda engine, index=index: index in engine.other.compile([index]))
         taken: dict[str, list[float]] = {name: [] for name in (names if compiled else names[:1])}
+        after: dict[str, State] = {}
         for turn in range(ROUNDS + 1):
             for name, times in taken.items():
-                after, ms = at_rest(lambda engine, args=(name, index, state): _timed(engine, *args))
+                after[name], ms = at_rest(lambda engine, args=(name, index, state): _timed(engine, *args))
                 times += [ms] if turn else []
-        state = after
+        state = after[names[0]]
+        if compiled and not all(map(_agree, state, after[names[1]])):
+            taken.pop(names[1])
         for name in names:
             medians[name].append(statistics.median(taken[name]) if name in taken else math.inf)
         if medians[names[1]][index] <= WORTH_IT * medians[names[0]][index]:
@@ -203,6 +207,14 @@ def _timed(engine: ChosenEngine, name: str, index: int, state: State) -> tuple[S
     styles, start = _some_styles(engine.synthesis, index), time.perf_counter()
     after = (engine.first if name == engine.first.name else engine.other).run(index, state, styles, Noise())
     return after, 1000 * (time.perf_counter() - start)
+
+
+def _agree(a: torch.Tensor | None, b: torch.Tensor | None) -> bool:
+    """True when two results are the same but for rounding; what an engine leaves out is not compared."""
+    if a is None or b is None:
+        return True
+    error = (a.float() - b.float()).square().mean() / a.float().square().mean().clamp(min=1e-12)  # NaN is no agreement
+    return bool(error.sqrt() < MAX_ERROR[a.dtype])
 
 
 def _some_styles(synthesis: PiecewiseSynthesis, index: int) -> list[torch.Tensor]:

@@ -72,27 +72,46 @@ class WinogradConv:
 
 
 class DoublingConv:
-    """Transposed convolution to twice the size, then a blur [T, T] that carries scale and bias (arXiv 1912.04958 B)."""
+    """Transposed convolution to twice the size, then a blur that carries scale and bias.
 
-    def __init__(self, weight: torch.Tensor, kernel: torch.Tensor, size: int) -> None:
-        size_of_kernel, taps = weight.shape[2], kernel.shape[0]
-        before = (taps + 1) // 2 + size_of_kernel // 2 - (size_of_kernel - 1)
-        after = (taps - 2) // 2 + size_of_kernel // 2 - (size_of_kernel - 2)
-        self.cut = (before, after, before, after)
-        self.blur = (kernel.flip(0, 1) * 4)[None, None]  # [1, 1, T, T]
-        self.phases = _phases(weight) if size >= 512 and size_of_kernel == 3 else None
-        weight = weight.transpose(0, 1)  # [I, O, K, K]
-        self.packed = None
-        if size <= 64 and prepacking_works():
+    `weight` [I, O, K, K] doubles with `padding` cut off; `blur` [T, T] is correlated with the result after `cut` pixels
+    (left, right, top, bottom) were added; `size` is that of the result.
+    """
+
+    def __init__(
+        self, weight: torch.Tensor, blur: torch.Tensor, size: int, padding: int = 0, cut: tuple[int, ...] = (1, 1, 1, 1)
+    ) -> None:
+        self.padding, self.cut, self.blur = [padding, padding], cut, blur[None, None]  # [1, 1, T, T]
+        self.weight = self.packed = self.phases = None
+        if size >= 512 and weight.shape[2] == 3 and not padding:
+            self.phases = _phases(weight.transpose(0, 1))
+        elif size <= 64 and prepacking_works():
             self.packed = torch.ops.mkldnn._reorder_convolution_transpose_weight(
-                weight.contiguous(), [0, 0], [0, 0], [2, 2], [1, 1], 1, [1, weight.shape[0], size // 2, size // 2])
-        unused = self.packed is not None or self.phases is not None
-        self.weight = None if unused else weight.contiguous(memory_format=torch.channels_last)
+                weight.contiguous(), self.padding, [0, 0], [2, 2], [1, 1], 1, [1, weight.shape[0], size // 2, size // 2]
+            )
+        else:
+            self.weight = weight.contiguous(memory_format=torch.channels_last)
+
+    @classmethod
+    def smoothed(cls, weight: torch.Tensor, kernel: torch.Tensor, size: int) -> DoublingConv:
+        """StyleGAN2's: weight [O, I, 3, 3] on inserted zeros, smoothed by kernel [T, T] (arXiv 1912.04958 B)."""
+        taps, width = kernel.shape[0], weight.shape[2]
+        before = (taps + 1) // 2 + width // 2 - (width - 1)
+        after = (taps - 2) // 2 + width // 2 - (width - 2)
+        return cls(weight.transpose(0, 1), kernel.flip(0, 1) * 4, size, cut=(before, after, before, after))
+
+    @classmethod
+    def repeated(cls, weight: torch.Tensor, size: int) -> DoublingConv:
+        """StyleGAN1's: weight [O, I, 3, 3] on repeated pixels, then the binomial blur (arXiv 1812.04948 C)."""
+        wide = F.pad(weight.flip(2, 3), (1, 1, 1, 1))  # [O, I, 5, 5]
+        weight = wide[:, :, 1:, 1:] + wide[:, :, :-1, 1:] + wide[:, :, 1:, :-1] + wide[:, :, :-1, :-1]  # [O, I, 4, 4]
+        blur = weight.new_tensor([0.25, 0.5, 0.25])
+        return cls(weight.transpose(0, 1), blur.outer(blur), size, padding=1)
 
     def __call__(self, x, styles=None, scale=None, bias=None) -> torch.Tensor:
         """x [N, I, H, W], styles [N, I], scale [N, O], bias [O] -> [N, O, 2H, 2W]."""
         alone = len(x) == 1
-        x = self._double(x, styles)  # [N, O, 2H + 1, 2W + 1]
+        x = self._double(x, styles)  # [N, O, 2H, 2W] and what the blur takes off
         blur = self.blur.expand(x.shape[1], -1, -1, -1)  # [O, 1, T, T]
         rides = alone and scale is not None
         blur = blur * scale.reshape(-1, 1, 1, 1) if rides else blur
@@ -107,12 +126,12 @@ class DoublingConv:
         if self.packed is not None:
             x = x if styles is None else x * styles[:, :, None, None]
             return torch.ops.mkldnn._convolution_transpose_pointwise(
-                x, self.packed, None, [0, 0], [0, 0], [2, 2], [1, 1], 1, "none", [], "")
+                x, self.packed, None, self.padding, [0, 0], [2, 2], [1, 1], 1, "none", [], "")
         folds = styles is not None and len(x) == 1
         x = x if folds or styles is None else x * styles[:, :, None, None]
         if self.phases is None:
             weight = self.weight * styles.reshape(-1, 1, 1, 1) if folds else self.weight
-            return F.conv_transpose2d(x, weight, stride=2)
+            return F.conv_transpose2d(x, weight, stride=2, padding=self.padding)
         num, _, height, width = x.shape
         result = x.new_empty(num, 2 * height + 1, 2 * width + 1, len(self.phases[0][2])).permute(0, 3, 1, 2)
         for row, column, weight in self.phases:

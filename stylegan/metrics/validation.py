@@ -27,7 +27,7 @@ Damage = Callable[[np.ndarray], np.ndarray]
 
 NUM_MODES = 10
 _LEAST = 32
-_SWD_PICTURES, _SWD_PATCHES = 200, 4096
+_SWD_PICTURES, _SWD_PATCHES = 200, 8192
 
 
 @dataclass(frozen=True)

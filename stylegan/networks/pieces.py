@@ -45,17 +45,20 @@ class Noise:
     source: torch.Generator | None = None
 
     def of(self, layer: nn.Module, batch: int) -> torch.Tensor | None:
-        """The layer's noise, [R, R] or [N, 1, R, R], or None; random noise is drawn in the order of the layers."""
+        """The layer's noise at its strength, [R, R], [N, 1, R, R] or with channels of their own, or None."""
+        field = self.field(layer, batch)
+        return None if field is None else field * (layer.noise_strength * self.strength)
+
+    def field(self, layer: nn.Module, batch: int) -> torch.Tensor | None:
+        """The layer's noise before its strength, [R, R] or [N, 1, R, R]; random noise is drawn layer after layer."""
         if self.mode == "none" or not self.strength or not layer.use_noise:
             return None
         if self.mode == "const":
-            return layer.noise_const * (layer.noise_strength * self.strength)
+            return layer.noise_const
         shape = [batch, 1, *layer.noise_const.shape]
         device = layer.noise_const.device
-        noise = torch.randn(shape, generator=self.source, device=self.source.device if self.source else device).to(
-            device
-        )
-        return noise * (layer.noise_strength * self.strength)
+        noise = torch.randn(shape, generator=self.source, device=self.source.device if self.source else device)
+        return noise.to(device)
 
 
 class Piece(nn.Module):

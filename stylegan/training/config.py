@@ -140,6 +140,8 @@ class TrainConfig:
     def inherit(self, old: TrainConfig) -> TrainConfig:
         """Everything left open as the run `old` has it; a budget is inherited when none at all is given."""
         taken = {name: getattr(old, name) for name in CHOOSABLE if self.is_open(name)}
+        if self.lr and self.is_open("lr_discriminator"):
+            taken["lr_discriminator"] = old.lr_discriminator * self.lr / (old.lr or self.lr)
         if not self.kimg and not self.minutes:
             taken |= {"kimg": old.kimg, "minutes": old.minutes}
         return self.replace(**taken)

@@ -25,7 +25,7 @@ from stylegan.training.live import LIVE, read_live
 from stylegan.training.record import Record
 from stylegan.training.run import TrainingRun
 from stylegan.training.state import has_state, states_newest_first
-from stylegan.training.trainer import Trainer
+from stylegan.training.trainer import Trainer, scaled_rates
 
 LEAST_HELD_OUT = 4  # pictures; of fewer nothing can be said, so they are trained on
 GO_ON, DONE, STOPPED = 0, 1, 2
@@ -190,7 +190,7 @@ class _Session:
         changed = {name: value for name, value in wanted.items() if self.told[name] != value}
         if changed:
             self.told |= changed
-            self.run.change_config(self.trainer.nimg, changed)
+            self.run.change_config(self.trainer.nimg, changed | scaled_rates(self.trainer.config, changed))
             self.echo("live: " + ", ".join(f"{name} {value:g}" for name, value in changed.items()))
 
 

@@ -33,7 +33,7 @@ from stylegan.errors import StyleGANError, TrainingError
 from stylegan.files import safe_name, write_atomic, write_problem
 from stylegan.training.live import edit_live
 from stylegan.training.process import is_alive, spawn_trainer, status_of
-from stylegan.training.run_files import age, last_line, numbered, parse_line, plain, read_json, stamp, thin
+from stylegan.training.run_files import age, last_line, numbered, parse_line, plain, read_json, stamp, sweep, thin
 from stylegan.training.verdict import Verdict, verdict
 
 try:
@@ -81,11 +81,13 @@ class TrainingRun:
         """
         run = cls(path)
         try:
-            for folder in (run.path, run.path / "samples", run.path / "snapshots", run.path / "state"):
+            folders = [run.path, *(run.path / name for name in ("samples", "snapshots", "state"))]
+            for folder in folders:
                 folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise TrainingError(write_problem(run.path, error)) from error
         run._claim()
+        sweep(*folders)
         run._write_config(config)
         previous = run.status()
         if previous.get("pid") != os.getpid():  # else `start` has cleared them, and a stop asked since then counts

@@ -18,6 +18,13 @@ def numbered(folder: Path, prefix: str, suffix: str) -> list[tuple[int, Path]]:
     return sorted((int(middle), folder / name) for middle, name in middles if middle.isascii() and middle.isdigit())
 
 
+def sweep(*folders: Path) -> None:
+    """Delete what a killed process left half written; only for who holds the folders."""
+    for folder in folders:
+        for rest in folder.glob(".*.tmp"):
+            rest.unlink(missing_ok=True)
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in a file, or an empty dict when there is none to read."""
     try:

@@ -32,7 +32,7 @@ def write_timelapse(run: TrainingRun, path: Path | None = None, seconds: float =
         raise TrainingError(f"{run.name} has not drawn two sample grids yet; let it train a little longer.")
     rate = int(min(max(round(len(samples) / seconds), 2), 30))
     memory = io.BytesIO()
-    with av.open(memory, "w", format="mp4", options={"movflags": "faststart"}) as film:
+    with av.open(memory, "w", format="mp4") as film:
         stream = film.add_stream("libx264", rate=rate, options={"crf": "20"})
         stream.pix_fmt = "yuv420p"
         frame = None

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -323,7 +323,7 @@ class Trainer:
 
     def adopt(self, **live: float) -> None:
         """Take new values of settings that may change while the run goes on (`training.live`)."""
-        self.config = self.config.replace(**live)
+        self.config = self.config.replace(**live, **scaled_rates(self.config, live))
         self.controller.target, self.controller.cap = self.config.ada_target, self.config.ada_cap
         self.augment.p = min(self.augment.p, self.config.ada_cap)
 
@@ -343,6 +343,11 @@ class Trainer:
         """Every network by its name in the state file."""
         averages = {f"average{i}": average.generator for i, average in enumerate(self.averages)}
         return {"generator": self.generator, "discriminator": self.discriminator, **averages}
+
+
+def scaled_rates(config: TrainConfig, live: Mapping[str, float]) -> dict[str, float]:
+    """The discriminator's learning rate that keeps its ratio to a new one of the generator."""
+    return {"lr_discriminator": config.lr_discriminator * live["lr"] / config.lr} if "lr" in live else {}
 
 
 def _add(sums: dict[str, list[torch.Tensor]], **values: torch.Tensor) -> None:

@@ -17,7 +17,7 @@ Event = Mapping[str, Any]
 
 NAMES = ("warming up", "improving", "plateau", "overfitting", "collapsing", "diverged", "leaking augmentation")
 
-LEAST_JUDGED = 3  # evaluations before quality is spoken of
+LEAST_JUDGED, LEAST_IMAGES = 3, 10_000  # evaluations and images seen before quality is spoken of
 BAD_SHARE = 0.25  # of the last ticks' steps without a finite gradient
 WORSE = 2.0  # times the best KID, three times in a row, is divergence
 LOW_DIVERSITY, LOW_RECALL = 0.5, 0.1
@@ -139,9 +139,11 @@ def _overfitting(ticks, metrics, kid, settings) -> Verdict | None:
 
 def _warming_up(ticks, metrics, kid, settings) -> Verdict | None:
     """Too early to speak of quality."""
-    if len(kid) >= LEAST_JUDGED:
+    if len(kid) >= LEAST_JUDGED and kid[-1]["nimg"] >= LEAST_IMAGES:
         return None
-    if kid:
+    if len(kid) >= LEAST_JUDGED:
+        reason = f"{kid[-1]['nimg'] / 1000:.1f} of the first {LEAST_IMAGES // 1000} kimg are done."
+    elif kid:
         reason = f"{len(kid)} of {LEAST_JUDGED} evaluations are done."
     elif settings.get("metric_images") == 0:
         reason = "No metric is measured in this run."

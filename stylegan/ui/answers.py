@@ -17,6 +17,7 @@ from PIL import Image
 
 from stylegan.checkpoint.file import read_header
 from stylegan.checkpoint.folder import SUFFIX
+from stylegan.doctor import diagnose
 from stylegan.errors import RequestError, StyleGANError
 from stylegan.pixels import encode_jpeg, encode_png, read_request
 from stylegan.render import RenderResult
@@ -48,6 +49,7 @@ class Answers:
             self.source,
             self.thumb,
             self.sheet,
+            self.speed,
         ]
 
     def hello(self, question: Any) -> dict:
@@ -129,6 +131,11 @@ class Answers:
         results = self.renderer.render_many(request.replace(seed=seed, dx=0.0, dy=0.0, ws=None) for seed in seeds)
         pairs = zip(seeds, results, strict=True)
         return {"tiles": [{"seed": seed, "src": tile(result.pixels)} for seed, result in pairs]}
+
+    def speed(self, question: Any) -> dict:
+        """How quickly the session's model is drawn here, and what would make it quicker."""
+        found = diagnose(self.renderer, session_of(question).base.model)
+        return {"line": found.line, "advice": list(found.advice)}
 
     def _names(self) -> list[str]:
         """The names of the folder's models."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import json
 import secrets
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,9 @@ from stylegan.shortcode import read_request_text, to_code
 from stylegan.ui.answers import file_of
 from stylegan.ui.keepsakes import request_in
 from stylegan.ui.session import AppContext
+
+
+KEPT_SECONDS = 3600
 
 
 class Endpoints:
@@ -100,7 +105,11 @@ def _spoken(endpoint: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _file(pixels: np.ndarray, request: RenderRequest | None, name: str) -> dict:
-    """A PNG in the app's own folder of files, as a client fetches it."""
-    path = Path(gr.utils.get_upload_folder()) / f"answer-{secrets.token_hex(12)}.png"
-    save_png(path, pixels, request)
+    """A PNG in the app's own folder of files, as a client fetches it; it is there for an hour."""
+    folder = Path(gr.utils.get_upload_folder()) / "answers"
+    for old in folder.glob("*.png"):
+        with suppress(OSError):
+            if time.time() - old.stat().st_mtime > KEPT_SECONDS:
+                old.unlink()
+    path = save_png(folder / f"{secrets.token_hex(12)}.png", pixels, request)
     return gr.FileData(path=str(path), orig_name=name, mime_type="image/png").model_dump()

@@ -1,12 +1,14 @@
 """Long work that a page asks for and may walk away from: batches of pictures into a zip (no gradio).
 
-A batch belongs to the app: it goes on when the page is reloaded, and only who knows its key can see or stop it.
+A batch belongs to the app: it goes on when the page is reloaded, and only who knows its key can see or stop it. The
+zips of the last few batches stay on the disk.
 """
 
 from __future__ import annotations
 
 import logging
 import secrets
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -78,7 +80,7 @@ class Errands:
                 raise RequestError(f"{MOST_AT_ONCE} batches are under way already; wait for one, or stop one.")
             ended = [key for key, each in self._errands.items() if each.state != "running"]
             for old in ended[:-MOST_REMEMBERED]:
-                del self._errands[old]
+                shutil.rmtree(self._errands.pop(old).path.parent, ignore_errors=True)
             key = secrets.token_urlsafe(18)
             errand = self._errands[key] = Errand(key, total, self.uploads / f"batch-{key}" / f"{stem}-batch.zip")
         steps = batch(self.context.renderer, states, errand.path, total)

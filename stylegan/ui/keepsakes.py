@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from stylegan.errors import CheckpointError, DataError, RequestError
+from stylegan.errors import CheckpointError, DataError, RequestError, StyleGANError
 from stylegan.pixels import encode_png, load_pixels, read_request
 from stylegan.portable import portable
 from stylegan.request import RenderRequest
@@ -47,13 +47,14 @@ class Keepsakes:
         """A lossless PNG with the request inside, fit to travel, its name, and a word on what was baked in."""
         result = self.renderer.render(session_of(question).request())
         request, about = self._portable(result.request)
-        data = encode_png(result.pixels, request, 6)
+        stack = result.request if request != result.request else None
+        data = encode_png(result.pixels, request, 6, stack)
         return {"name": f"{stem_of(request)}.png", "data": base64.b64encode(data).decode(), "about": about}
 
     def restore(self, question: Any) -> dict:
         """The whole state of a saved PNG, sidecar, code or link; of a PNG also whether its pixels come out again."""
         data = file_of(question) if question_has(question, "data") else None
-        request = read_request_text(_long_text(question, "code")) if data is None else request_in(data)
+        request = read_request_text(_long_text(question, "code")) if data is None else self._best_request(data)
         try:
             facts = self.answers.facts(request.model)
         except CheckpointError as error:
@@ -110,6 +111,18 @@ class Keepsakes:
         if question.get("head") not in steps:
             raise RequestError(wrong)
         return {"nodes": list(steps.values()), "head": question["head"]}
+
+    def _best_request(self, data: bytes) -> RenderRequest:
+        """The request of a file as it was set, where that renders here; else in the form that travels."""
+        request = request_in(data)
+        stack = read_request(data, stack=True) if data.startswith(PNG) else request
+        if stack == request:
+            return request
+        try:
+            same = self.renderer.render(stack).request == stack
+            return stack if same and self.renderer.verify(stack, load_pixels(data)) is None else request
+        except StyleGANError:
+            return request
 
     def _portable(self, request: RenderRequest) -> tuple[RenderRequest, str]:
         """The request in the form that travels, and a word on what that changed."""

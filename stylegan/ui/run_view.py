@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import time
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,24 @@ from typing import Any
 from stylegan.errors import StyleGANError
 from stylegan.training.config import TrainConfig
 from stylegan.training.run import TrainingRun, list_runs, run_folder
+from stylegan.training.run_files import thin
+from stylegan.training.verdict import best_by_moment
 
 POINTS = 240
 QUIET_SECONDS = 60
 STATE_WORDS = {"starting": "Starting", "running": "Training", "stopping": "Saving", "done": "Done",
                "stopped": "Stopped", "failed": "Failed", "crashed": "Crashed"}
-CURVES = ("logits_real", "logits_fake", "r_t", "p", "r1", "loss_g", "loss_d", "images_per_second")
+CURVES = ("logits_real", "logits_fake", "r_t", "p", "r1", "loss_g", "loss_d", "images_per_second", "ms_generator",
+          "ms_discriminator", "ms_r1", "ms_data")
+MEANINGS = {
+    "KID": "Distance between generated pictures and ones that were held out, as the metric sees it; lower is better.",
+    "diversity": "How much generated pictures vary; 1 is as much as real ones.",
+    "AuthPct": "Share of generated pictures that are no near copies of a training picture; higher is better.",
+    "precision": "Share of generated pictures that look like real ones; higher is better.",
+    "recall": "Share of real pictures that the generator could have made; higher is better.",
+    "density": "How densely generated pictures lie where real ones do; 1 is as real ones.",
+    "coverage": "Share of real pictures with a generated one near by; higher is better.",
+}
 
 
 def find_run(root: Path, name: str | None) -> TrainingRun | None:
@@ -70,8 +83,11 @@ def run_view(run: TrainingRun | None) -> dict[str, Any]:
         "samples": [[seen, kimg(seen)] for seen, _ in samples],
         "newest": samples[-1][1].stat().st_mtime_ns if samples else 0,
         "reals": run.reals_path.is_file(),
+        "sheets": [name for name, path in _sheets(run).items() if path.is_file()],
+        "verdict": asdict(run.verdict()),
+        "best": (run.best() or {}).get("nimg"),
         "snapshots": [[seen, kimg(seen)] for seen, _ in run.snapshots()],
-        "charts": charts(config, run.series(CURVES, POINTS), run.metrics()),
+        "charts": [*charts(config, run.series(CURVES, POINTS), run.metrics()), *_memory_charts(ticks)],
     }
 
 
@@ -112,6 +128,8 @@ def facts(tick: dict[str, Any], nimg: int, state: str) -> list[list[str]]:
         shown.append(["trained", duration(tick["seconds"]), "Time spent training, pauses not counted"])
     if tick.get("eta_seconds") is not None and state in ("running", "starting"):
         shown.append(["left", duration(tick["eta_seconds"]), "Time to the nearer end of the budget at this pace"])
+    if tick.get("memory_mb"):
+        shown.append(["memory", f"{tick['memory_mb'] / 1024:.1f} GB", "The most memory that the trainer has held"])
     shown.append(["NaN", str(tick.get("nan", 0)), "Steps that gave no finite number and were skipped; should stay 0"])
     return shown
 
@@ -134,6 +152,9 @@ def charts(config: dict[str, Any], series: dict[str, list], metrics: list[dict[s
                [("G", "quiet", "loss_g"), ("D", "quiet2", "loss_d")]),
         _chart("speed", "Images a second", "Throughput of the whole loop.", [("img/s", "main", "images_per_second")],
                low=0.0),
+        _chart("phases", "ms a step", "Where the time of a step goes: generator, discriminator, R1 (spread "
+               "over the steps between) and waiting for pictures.", [("G", "main", "ms_generator"),
+               ("D", "fake", "ms_discriminator"), ("R1", "quiet", "ms_r1"), ("data", "limit", "ms_data")], low=0.0),
     ]
     seen = [nimg / 1000 for nimg in series["nimg"]]
     for chart in made:
@@ -149,23 +170,49 @@ def _chart(name: str, title: str, meaning: str, lines: list[tuple[str, str, str]
 
 
 def _metric_charts(metrics: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One chart for each metric the run has measured; of several averages of the weights the better one counts."""
-    best: dict[str, dict[int, float]] = {}
-    for metric in metrics:
-        values, nimg, value = best.setdefault(str(metric.get("name"))[:40], {}), metric["nimg"], metric.get("value")
-        if isinstance(value, int | float):
-            values[nimg] = min(value, values.get(nimg, value))
-    meaning = "Distance between generated and training pictures as the metric sees it; lower is better."
-    return [{**_chart(f"metric-{place}", name, meaning, []), "x": [nimg / 1000 for nimg in values],
-             "lines": [{"name": name, "ink": "main", "y": _rounded(list(values.values()))}]}
-            for place, (name, values) in enumerate(best.items()) if values]
+    """One chart for each metric, KID first; of several averages the better counts, beside what real pictures score."""
+    made = []
+    for place, name in enumerate(dict.fromkeys(str(metric.get("name"))[:40] for metric in metrics)):
+        events = best_by_moment(metrics, name)
+        if not events:
+            continue
+        values, kind, floor = [event["value"] for event in events], name.partition("-")[0], events[-1].get("floor")
+        marks = [{"name": "best", "ink": "main", "y": min(values)}] if kind == "KID" else []
+        if isinstance(floor, int | float):
+            marks.append({"name": "real", "ink": "target", "y": floor})
+        meaning = MEANINGS.get(kind, "As the metric sees generated pictures beside real ones.")
+        title = kind.capitalize() if kind.islower() else kind
+        low = {"low": min([0.0, *values, *(mark["y"] for mark in marks)])}
+        made.append({**_chart(f"metric-{place}", title, f"{name}: {meaning}", [], **low), "marks": marks,
+                     "x": [event["nimg"] / 1000 for event in events],
+                     "lines": [{"name": name, "ink": "main", "y": _rounded(values)}]})
+    return made
+
+
+def _memory_charts(ticks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What the discriminator says of training and of held-out pictures, where both were asked."""
+    asked = thin([tick for tick in ticks if tick.get("logits_held_out") is not None], POINTS)
+    if len(asked) < 2:
+        return []
+    chart = _chart("held-out", "Held out", "What the discriminator says of pictures that it trains on and of "
+                   "ones that it has never seen; lines that part mean that it learns pictures by heart.", [])
+    lines = [("train", "real", "logits_train"), ("unseen", "fake", "logits_held_out")]
+    return [{**chart, "x": [tick["nimg"] / 1000 for tick in asked],
+             "lines": [{"name": label, "ink": ink, "y": _rounded([tick.get(field) for tick in asked])}
+                       for label, ink, field in lines]}]
+
+
+def _sheets(run: TrainingRun) -> dict[str, Path]:
+    """The pictures beside the generated grid, by name."""
+    return {"reals": run.reals_path, "augmented": run.augmented_path, "nearest": run.pairs_path}
 
 
 def picture(root: Path, question: Any) -> dict[str, str]:
-    """A grid of a run as a data address: question {"run": name, "nimg": count} or {"run": name, "reals": true}."""
+    """A grid of a run as a data address: question {"run": name, "nimg": count} or {"run": name, "sheet": name}."""
     try:
         run = TrainingRun(run_folder(root, str(question["run"])))
-        path = run.reals_path if question.get("reals") else run.sample_path(int(question["nimg"]))
+        sheet = "reals" if question.get("reals") else question.get("sheet")
+        path = _sheets(run)[sheet] if sheet else run.sample_path(int(question["nimg"]))
         return {"src": "data:image/jpeg;base64," + base64.b64encode(path.read_bytes()).decode()}
     except (StyleGANError, OSError, KeyError, TypeError, ValueError, OverflowError, AttributeError):
         return {"error": "That picture is no longer there."}

@@ -157,7 +157,7 @@ def config_of(form: Form, data: str, out: Path, transfer: str = "") -> TrainConf
         data=data, out=str(out), resolution=int(form.resolution or 64), preset=form.preset or "auto",
         kimg=float(form.kimg or 0), minutes=float(form.minutes or 0), batch=_whole(form.batch, "batch"),
         gamma=float(form.gamma or 0), augment=None if form.ada_target else "none",
-        ada_target=float(form.ada_target) if form.ada_target else None,
+        ada_target=float(form.ada_target) if form.ada_target and form.ada_target != Form.ada_target else None,
         seed=_whole(form.seed, "seed"), mirror=bool(form.mirror), conditional=bool(form.conditional),
         transfer=transfer,
     )

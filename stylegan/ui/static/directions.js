@@ -77,7 +77,7 @@ function card(each) {
   };
   node.tell = () => {
     const effect = (inside || effects).get(name);
-    const [kind, layers, ...moves] = each.about.split(" · "), rest = moves.length ? moves.join(", ") : [kind, layers].filter(Boolean).join(", ");
+    const [kind, layers, ...all] = each.about.split(" · "), moves = all.filter(one => !one.startsWith(`${name} `)), rest = moves.length ? moves.join(", ") : [kind, layers].filter(Boolean).join(", ");
     about.textContent = effect ? `${inside ? `${Math.round(100 * effect.inside_share)} % of it inside` : `changes ${effect.total.toFixed(0)}`} · ${rest}` : rest;
     about.title = `${each.about}${effect ? `. Changes the picture by ${effect.total.toFixed(1)} of 255 at 2 deviations` : ""}`;
   };
@@ -88,8 +88,10 @@ function card(each) {
 const channelOnly = each => each.kind === "channel" && each.source === "";
 function rename(title, name) {
   const field = h("input", {type: "text", class: "sg-text sg-rename", value: name, maxLength: 64, "aria-label": `New name of ${name}`});
+  let over = false;                                                       // taking the field away blurs it, and that must not count
   const done = async save => {
-    if (!field.isConnected) return;
+    if (over) return;
+    over = true;
     field.replaceWith(title);
     const to = field.value.trim(), answer = save && to && to !== name && await ask("rename", {name, to});
     if (answer) { take(answer); follows(name, edit => ({...edit, direction: to})); }

@@ -43,8 +43,8 @@ async function look() {
   curve.setAttribute("points", spectrum.map((value, index) => `${(200 * index / Math.max(1, spectrum.length - 1)).toFixed(1)},${(68 * Math.max(low, value) / low + 1).toFixed(1)}`).join(" "));
   hint.hidden = Boolean(spot);
   tiles.replaceChildren(...answer.answers.map(({channel: index, score, src}) => {
-    const tile = h("button", {type: "button", class: "sg-tile", title: `Channel ${index} lies ${score} of its standard deviations from its mean here`, onclick: () => pick(index)},
-      h("img", {src, alt: "", draggable: false}), h("span", {}, `${index}: ${score > 0 ? "+" : ""}${score}`));
+    const tile = h("button", {type: "button", class: "sg-tile", title: `Channel ${index} lies ${score > 0 ? "+" : ""}${score} of its standard deviations from its mean here`, onclick: () => pick(index)},
+      h("img", {src, alt: "", draggable: false}), h("span", {}, `${index}`));
     tile.setAttribute("aria-pressed", String(index === channel));
     return tile;
   }));
@@ -59,6 +59,7 @@ function choose(next) {
   look();
 }
 let model = null;
+const middle = () => { const wide = layers.filter(layer => layer.channels > 4); return (wide.length ? wide : layers)[Math.floor((wide.length || layers.length) / 2)]; };
 const refresh = studio.whenSeen(element, async () => {
   if (model !== studio.facts.hash) {
     const answer = await ask("layers", {session: studio.session});
@@ -73,7 +74,7 @@ const refresh = studio.whenSeen(element, async () => {
     }));
     element.dataset.layers = layers.length;
     spot = null;
-    return choose(layers.some(layer => layer.name === name) ? name : layers[Math.floor(layers.length / 2)].name);
+    return choose(layers.some(layer => layer.name === name) ? name : middle().name);
   }
   look();
 }, 300);

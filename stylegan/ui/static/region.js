@@ -66,7 +66,7 @@ function begin(next) {
   bar.hidden = false;
   show(true); aim(at); studio.drawMask(canvas, mask);
   canvas.focus({preventScroll: true});
-  bar.scrollIntoView({block: "nearest"});
+  if (getComputedStyle(bar).position !== "fixed") bar.scrollIntoView({block: "nearest"});
   element.dataset.painting = job.title;
 }
 function finish() {

@@ -10,7 +10,9 @@ const wipe = h("input", {type: "range", min: 0, max: 100, step: 0.5, value: 50, 
 const compass = h("div", {class: "sg-compass", "aria-hidden": "true"});
 const tags = h("div", {class: "sg-tags"});
 const frame = h("div", {class: "sg-frame"}, canvas, before, tags, wipe, compass, h("div", {class: "sg-drop"}, "Drop to open"));
-const timing = h("span", {class: "sg-timing"}, "waiting for the model…");
+const timing = h("button", {type: "button", class: "sg-timing", title: "How quick this machine is, and what would make it quicker",
+                            onclick: () => examine()}, "waiting for the model…");
+const doctor = h("div", {class: "sg-doctor", hidden: true, role: "status"});
 const where = h("span", {class: "sg-where"});
 const said = h("div", {class: "sg-said", role: "status", "aria-live": "polite"},
   "Drag the picture to walk between seeds. Drop a saved PNG on it to get all of its settings back.");
@@ -44,7 +46,7 @@ async function draw({session, whole, dragging}, number) {
     const answer = await server.render({page: studio.page, session, sequence: number, dragging});
     trip += 0.2 * (performance.now() - started - trip);
     if (answer.src && number > shown) {
-      await show(answer, number, started, whole === session ? session : null);
+      await show(answer, number, started, whole === session && !dragging ? session : null);
       if (session.request.model === studio.facts.name && answer.digest !== studio.facts.hash)
         studio.openModel(studio.facts.name);                              // the file now holds another model
     } else if (answer.error && number > shown) { frame.classList.add("sg-stale"); studio.say(answer.error, "bad"); }
@@ -190,12 +192,21 @@ tags.append(name, button("back", "Go back to the pinned state", () => studio.ado
 before.after(heat);
 studio.on("pin", element, pin);
 
+async function examine() {
+  doctor.hidden = !doctor.hidden || !studio.session;
+  if (doctor.hidden) return;
+  doctor.textContent = "measuring…";
+  const answer = await studio.call("speed", {session: studio.session});
+  doctor.hidden = !answer;
+  if (answer) doctor.replaceChildren(...[answer.line, ...answer.advice].map(line => h("p", {}, line)));
+}
+
 // --- files --------------------------------------------------------------------------------------------------------------
 async function save() {
   const answer = await studio.call("save", {session: studio.session});
   if (!answer) return;
   h("a", {href: `data:image/png;base64,${answer.data}`, download: answer.name}).click();
-  studio.say(`${answer.name} holds the picture, and all its settings.`, "good");
+  studio.say(`${answer.name} holds the picture, and all its settings. ${answer.about}`.trim(), "good");
 }
 async function restoreFrom(file) {
   if (!file) return;
@@ -216,6 +227,7 @@ all.id = "reset-all";
 element.firstElementChild.append(
   frame,
   h("div", {class: "sg-caption"}, where, snap, timing),
+  doctor,
   h("div", {class: "sg-tools"}, undo, redo, all, pinButton, h("span", {class: "sg-grow"}),
     button("open", "Restore the state of a saved PNG or JSON file", async () => restoreFrom(await studio.pickFile("image/png,.json")), "Open"),
     button("download", "Save the picture as a lossless PNG with its settings inside", save, "Download", "sg-primary")),

@@ -87,7 +87,10 @@ const refresh = studio.whenSeen(element, async () => {
   if (!answer) return;
   const same = JSON.stringify(answer.timelines) === JSON.stringify(lines) && line;
   lines = answer.timelines;
-  if (same) return draw();
+  if (same) {
+    if (element.dataset.stop !== undefined && document.querySelector(".sg-pinned")) go(at);
+    return draw();
+  }
   select.replaceChildren(...lines.map(each => h("option", {value: each.key}, `${each.title} (${each.stops.length})`)));
   select.hidden = !lines.length;
   choose(line?.key);

@@ -20,11 +20,16 @@ const play = button(null, "Play the history", () => timer ? stopPlaying() : star
 const open = button(null, "Open the saved model nearest to this grid in Explore", openModel, "Open in Explore", "tr-open");
 open.id = "train-open";
 const charts = h("div", {class: "tr-charts"});
+const verdict = h("b", {class: "tr-word"}), because = h("span", {}), advice = h("span", {class: "tr-advice"});
+const judged = h("p", {class: "tr-verdict", id: "train-verdict", role: "status"}, verdict, because, " ", advice);
+const SHEETS = {reals: "Training pictures", augmented: "What the discriminator sees", nearest: "Generated | nearest training picture"};
+const choice = h("select", {class: "tr-sheet", id: "train-sheet", "aria-label": "Pictures beside the generated grid"});
+choice.addEventListener("change", () => showReals());
 const body = h("div", {class: "tr-body"},
-  h("div", {class: "tr-head"}, chip, name, goal), bar, facts, said,
+  h("div", {class: "tr-head"}, chip, name, goal), bar, facts, said, judged,
   h("div", {class: "tr-pictures"},
     h("figure", {class: "tr-left"}, h("figcaption", {}, "Generated, always the same seeds ", when), fake),
-    h("figure", {class: "tr-right"}, h("figcaption", {}, "Training pictures"), real)),
+    h("figure", {class: "tr-right"}, h("figcaption", {}, choice), real)),
   h("div", {class: "tr-scrub"}, play, first, range, last, open), charts);
 const empty = h("div", {class: "tr-empty"}, h("b", {}), h("span", {}));
 function sayEmpty(title, words) { empty.firstChild.textContent = title; empty.lastChild.textContent = words; }
@@ -57,8 +62,9 @@ async function show(index) {
   drawCharts();
 }
 async function showReals() {
-  const run = view.run, src = view.reals ? await picture(`${run}/reals`, {run, reals: true}).catch(() => null) : null;
-  if (run === view.run) put(real, src, "Training pictures");
+  const run = view.run, sheet = choice.value || "reals", key = `${run}/${sheet}${sheet === "reals" ? "" : `/${view.snapshots.length}`}`;
+  const src = (view.sheets || []).includes(sheet) ? await picture(key, {run, sheet}).catch(() => null) : null;
+  if (run === view.run && sheet === (choice.value || "reals")) put(real, src, SHEETS[sheet]);
 }
 function startPlaying() {
   const num = view.samples.length;
@@ -179,6 +185,13 @@ function update() {
   first.textContent = num > 1 ? view.samples[0][1] : ""; last.textContent = num > 1 ? view.samples[num - 1][1] : "";
   root.classList.toggle("tr-short", num < 2); root.classList.toggle("tr-unsaved", !view.snapshots.length);
   root.classList.toggle("tr-blank", !num);
+  judged.dataset.verdict = view.verdict?.name || "";
+  verdict.textContent = view.verdict?.name || ""; because.textContent = view.verdict?.reason || ""; advice.textContent = view.verdict?.advice || "";
+  const sheets = view.sheets || [], chosen = choice.value;
+  if ([...choice.options].map(option => option.value).join() !== sheets.join()) {
+    choice.replaceChildren(...sheets.map(sheet => h("option", {value: sheet}, SHEETS[sheet])));
+    choice.value = sheets.includes(chosen) ? chosen : sheets[0] || "";
+  }
   show(follow ? num - 1 : at);
   showReals();
   layCharts();

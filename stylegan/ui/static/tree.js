@@ -118,18 +118,22 @@
   const redoTo = () => { const kids = children(head); return (kids.find(kid => kid.id === nodes.get(head)?.next) || kids.at(-1))?.id; };
 
   function photograph({session, canvas}) {
-    const text = JSON.stringify(session);
-    const node = [...nodes.values()].reverse().slice(0, 12).concat(nodes.get(head) || []).find(each => !each.thumb && JSON.stringify(each.session) === text);
-    if (!node || !canvas.width) return;
+    if (!canvas.width) return;
     const small = document.createElement("canvas"), scale = SIDE / Math.max(canvas.width, canvas.height);
     small.width = Math.max(1, Math.round(canvas.width * scale)); small.height = Math.max(1, Math.round(canvas.height * scale));
     const context = small.getContext("2d");
     context.fillStyle = "#fff"; context.fillRect(0, 0, small.width, small.height);
     context.imageSmoothingQuality = "high";
     context.drawImage(canvas, 0, 0, small.width, small.height);
-    node.thumb = small.toDataURL("image/jpeg", 0.82);
-    keep(node);
-    studio.emit("history");
+    const thumb = small.toDataURL("image/jpeg", 0.82), text = JSON.stringify(session);
+    tree.ready.then(() => chain).then(() => {
+      const recent = [...nodes.values()].reverse().slice(0, 12).concat(nodes.get(head) || []);
+      const node = recent.find(each => !each.thumb && JSON.stringify(each.session) === text);
+      if (!node) return;
+      node.thumb = thumb;
+      keep(node);
+      studio.emit("history");
+    });
   }
 
   const tree = studio.tree = {
@@ -178,5 +182,5 @@
   };
   tree.ready = open().catch(() => { base = null; });        // a private window: the history lives as long as the page
   studio.on("committed", document.documentElement, change => chain = chain.then(() => tree.ready).then(() => commit(change)));
-  studio.on("shown", document.documentElement, picture => tree.ready.then(() => photograph(picture)));
+  studio.on("shown", document.documentElement, photograph);
 })();
