@@ -40,6 +40,9 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--library", type=Path, default=Path("library"), metavar="DIR", help="folder of favourites (%(default)s)"
     )
+    parser.add_argument(
+        "--clip", type=Path, metavar="FILE", help="your own CLIP weights (ViT-B-32), for directions from words"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (%(default)s)")
     parser.add_argument(
         "--training",
@@ -101,6 +104,7 @@ def main(argv: list[str] | None = None) -> int:
         live=options.live,
         public=options.public,
         library=options.library,
+        clip=options.clip,
     )
     threading.Thread(target=_say_speed, args=(context, app.preload(context)), name="doctor", daemon=True).start()
     if options.public:

@@ -57,7 +57,7 @@ def decode_ws(text: str) -> bytes:
 
 
 def encode_region(mask: bytes) -> str:
-    """Base64 of a mask of 32 x 32 bytes, row by row from the top left; 255 where an edit applies fully, 0 not at all."""
+    """Base64 of a mask of 32 x 32 bytes, row by row from the top left; 255 where an edit applies in full, else less."""
     if len(mask) != REGION_SIDE**2:
         raise RequestError(f"A region must be {REGION_SIDE**2} bytes, {REGION_SIDE} x {REGION_SIDE}, not {len(mask)}.")
     return base64.b64encode(mask).decode("ascii")

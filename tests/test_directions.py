@@ -8,7 +8,7 @@ import types
 import numpy as np
 import pytest
 import torch
-from toys import LAYER_OF, NAMES, NORMALS, D, L, Toy, labelled
+from toys import LAYER_OF, NAMES, NORMALS, D, L, StyleToy, Toy, labelled
 
 from stylegan.directions.attributes import _idle, find_attributes, search_attributes
 from stylegan.directions.boundaries import Whitening, condition, fit_normal
@@ -18,6 +18,7 @@ from stylegan.directions.effects import Probe, narrow_layers
 from stylegan.directions.pca import find_pca
 from stylegan.directions.population import calibrated, sample_w
 from stylegan.directions.sefa import find_sefa
+from stylegan.directions.styles import channel_direction
 from stylegan.errors import DirectionError
 from stylegan.latents import Direction, Latents
 
@@ -210,7 +211,7 @@ def test_pictures_of_another_kind_are_refused():
 def test_narrowing_keeps_the_asked_share_and_the_balance():
     judge = types.SimpleNamespace(score=lambda image: image)
     amounts = torch.tensor([[0.05, 0.6, 0.3, 0.05], [0.2, 0.2, -0.2, -0.2]])  # of each layer, for two attributes
-    generator = types.SimpleNamespace(synthesize=lambda ws: ws[:, :, 0] @ amounts.T)
+    generator = types.SimpleNamespace(synthesize=lambda latents: latents.ws[:, :, 0] @ amounts.T)
     probe = Probe(generator, judge, Latents(torch.zeros(4, L, D)), torch.ones(2))
     whole = Direction("d", torch.ones(L, D), (0, 3))
     assert narrow_layers(probe, whole, 0, [], keep=0.85).layers == (1, 2)
@@ -218,6 +219,13 @@ def test_narrowing_keeps_the_asked_share_and_the_balance():
     assert narrow_layers(probe, whole, 0, [1], keep=0.5).layers == (0, 3)  # any end alone would move the other
     assert narrow_layers(probe, whole, 0, [], keep=1.0).layers == (0, 3)
     assert torch.allclose(probe.effects(whole), torch.tensor([4.0, 0.0]))
+
+
+def test_channels_are_judged_like_other_directions():
+    toy = StyleToy()
+    judge = types.SimpleNamespace(score=lambda image: image[:, 0, 1, [1, 13]])  # the first and the fifth square
+    probe = Probe(toy, judge, Latents(torch.zeros(40, L, D)), torch.full((2,), 0.05))
+    assert torch.allclose(probe.effects(channel_direction(toy, "s0.4")), torch.tensor([0.0, 4.0]), rtol=0.06)
 
 
 def test_classes_give_directions_towards_each_class():

@@ -354,7 +354,7 @@ def test_the_difference_of_two_pictures_and_an_analogy(page, models):
     changes(page, lambda: page.click("#make-analogy"))
     assert page.locator(".sg-where").inner_text() == "restored latent"
     page.get_by_role("button", name="From words").click()
-    page.get_by_text("open_clip").wait_for()
+    page.get_by_text("needs CLIP weights of your own").wait_for()
     page.click("[aria-label='Delete the direction three']")
     says(page, "three is deleted")
 

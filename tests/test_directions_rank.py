@@ -291,6 +291,22 @@ def test_a_cache_that_cannot_be_written_or_read_is_no_error(folder):
     assert wait(again, "tiny").found == 56 and len(fresh.model("tiny").directions) == 56
 
 
+def test_networks_that_cost_too_much_are_not_differentiated(folder, monkeypatch):
+    from stylegan.directions import channels as room
+
+    monkeypatch.setattr(room, "MAX_GRADIENT", 8)
+    renderer = Renderer(folder)
+    discovery = Discovery(renderer)
+    discovery.start("tiny")
+    assert wait(discovery, "tiny").found == 32
+    again = Discovery(Renderer(folder))
+    again.start("tiny")
+    assert wait(again, "tiny").message == "found before"
+    monkeypatch.setattr(room, "channel_strengths", None)
+    effects = rank(renderer, RenderRequest(model="tiny"), ["pca1"], channels=3)
+    assert [effect.name for effect in effects] == ["pca1"] and effects[0].zone in (FORM, TEXTURE, COLOUR)
+
+
 def test_a_search_that_fails_says_so(folder, monkeypatch):
     from stylegan.directions import discover as room
 

@@ -159,7 +159,7 @@ def test_pictures_sorted_by_a_known_direction_give_that_direction_back(findings)
     scores = {seed: float(findings.renderer.latents(RenderRequest("alpha", seed=seed)).ws[0, 0] @ normal)
               for seed in range(60)}  # fmt: skip
     order = sorted(scores, key=scores.__getitem__)
-    answer = findings.make_sorted({**asked(), "yes": order[-10:], "no": order[:10], "name": "grin"})
+    answer = findings.making.make_sorted({**asked(), "yes": order[-10:], "no": order[:10], "name": "grin"})
     assert "grin" in names(answer) and answer["show"] == "grin" and "Mine" in answer["said"]
     entry = next(each for each in answer["directions"] if each["name"] == "grin")
     assert entry["source"] == "mine" and entry["zone"] in ("form", "texture", "colour")
@@ -170,28 +170,28 @@ def test_pictures_sorted_by_a_known_direction_give_that_direction_back(findings)
     assert [direction.name for direction in stored] == ["grin"]
     for wrong in ({"yes": [1], "no": [2, 3]}, {"yes": [1, "2"], "no": [2, 3]}, {"yes": None, "no": [2, 3]}):
         with pytest.raises(StyleGANError):
-            findings.make_sorted({**asked(), **wrong, "name": "more"})
+            findings.making.make_sorted({**asked(), **wrong, "name": "more"})
     with pytest.raises(RequestError, match="already"):
-        findings.make_sorted({**asked(), "yes": [1, 2], "no": [3, 4], "name": "smile"})
+        findings.making.make_sorted({**asked(), "yes": [1, 2], "no": [3, 4], "name": "smile"})
     with pytest.raises(StyleGANError):
-        findings.make_sorted({**asked(), "yes": [1, 2], "no": [3, 4], "name": "../evil"})
+        findings.making.make_sorted({**asked(), "yes": [1, 2], "no": [3, 4], "name": "../evil"})
 
 
 def test_a_difference_leads_from_b_to_a_and_leaves_others_alone(findings):
     a, b = {"name": "a", "seed": 4}, {"name": "b", "seed": 7}
-    answer = findings.make_difference({**asked(), "a": [a], "b": [b], "name": "from-b", "against": ["smile"]})
+    answer = findings.making.make_difference({**asked(), "a": [a], "b": [b], "name": "from-b", "against": ["smile"]})
     assert "from-b" in names(answer)
     info = findings.renderer.model("alpha").directions["from-b"].info
     assert info["against"] == ["smile"]
     with pytest.raises(RequestError):
-        findings.make_difference({**asked(), "a": [a], "b": [], "name": "x"})
+        findings.making.make_difference({**asked(), "a": [a], "b": [], "name": "x"})
     with pytest.raises(RequestError):
-        findings.make_difference({**asked(), "a": [a], "b": [b], "name": "x", "against": ["nothing"]})
+        findings.making.make_difference({**asked(), "a": [a], "b": [b], "name": "x", "against": ["nothing"]})
 
 
 def test_an_analogy_adds_what_changes_from_a_to_b_to_c(findings):
     pictures = {key: [{"name": key, "seed": seed}] for key, seed in (("a", 1), ("b", 2), ("c", 3))}
-    answer = findings.analogy({**asked(seed=3, edits=[{"direction": "smile"}]), **pictures})
+    answer = findings.making.analogy({**asked(seed=3, edits=[{"direction": "smile"}]), **pictures})
     ws = np.frombuffer(decode_ws(answer["session"]["request"]["ws"]), "<f4").reshape(NUM_WS, -1)
     known = [findings.renderer.latents(RenderRequest("alpha", seed=seed, psi=0.7)).ws[0].numpy() for seed in (1, 2, 3)]
     assert np.allclose(ws, known[2] + known[1] - known[0], atol=1e-5)
@@ -199,11 +199,12 @@ def test_an_analogy_adds_what_changes_from_a_to_b_to_c(findings):
 
 
 def test_own_directions_are_starred_renamed_merged_and_deleted(findings):
-    findings.make_difference(
+    findings.making.make_difference(
         {**asked(), "a": [{"name": "a", "seed": 1}], "b": [{"name": "b", "seed": 2}], "name": "one"}
     )
-    both = findings.merge({**asked(), "names": ["one", "smile"], "name": "two"})
+    both = findings.merge({**asked(), "names": ["one", "smile", "s2.1"], "name": "two"})
     assert {"one", "two"} <= set(names(both))
+    assert findings.renderer.model("alpha").directions["two"].channels
     starred = findings.star({**asked(), "name": "smile", "starred": True})["directions"]
     assert next(each for each in starred if each["name"] == "smile")["starred"] is True
     assert next(each for each in starred if each["name"] == "smile")["source"] == "shipped"
@@ -228,7 +229,7 @@ def test_own_directions_are_starred_renamed_merged_and_deleted(findings):
 @pytest.mark.parametrize("kind", ["json", "safetensors"])
 def test_a_pack_leaves_and_returns(findings, models, tmp_path, kind):
     made = {**asked(), "a": [{"name": "a", "seed": 1}], "b": [{"name": "b", "seed": 2}], "name": "mine"}
-    findings.make_difference(made)
+    findings.making.make_difference(made)
     vector = findings.renderer.model("alpha").directions["mine"].vector
     answer = findings.save_pack({**asked(), "names": ["mine"], "format": kind})
     assert answer["download"]["name"] == f"alpha-mine.{kind}"
@@ -249,7 +250,7 @@ def test_where_nothing_is_kept_a_direction_is_handed_over_as_a_pack(models, tmp_
     shutil.copytree(models, folder)
     findings = findings_in(folder, tmp_path, allow_uploads=False)
     pair = {"a": [{"name": "a", "seed": 1}], "b": [{"name": "b", "seed": 2}], "name": "mine"}
-    answer = findings.make_difference({**asked(), **pair})
+    answer = findings.making.make_difference({**asked(), **pair})
     assert "keeps nothing" in answer["said"] and "directions" not in answer
     pack = tmp_path / answer["download"]["name"]
     pack.write_bytes(base64.b64decode(answer["download"]["data"]))
@@ -258,7 +259,7 @@ def test_where_nothing_is_kept_a_direction_is_handed_over_as_a_pack(models, tmp_
     for ask in (findings.star, findings.rename, findings.delete, findings.open_pack):
         with pytest.raises(RequestError, match="keeps nothing"):
             ask({**asked(), "name": "smile", "to": "x", "data": answer["download"]["data"]})
-    assert "keeps nothing" in findings.ways(asked())["told"]
+    assert "keeps nothing" in findings.making.ways(asked())["told"]
 
 
 def test_switched_off_mixes_and_parked_settings_do_not_act_and_come_back(findings):
@@ -282,12 +283,12 @@ def test_switched_off_mixes_and_parked_settings_do_not_act_and_come_back(finding
 def test_a_restored_latent_is_a_picture_to_take_apart(findings):
     latents = findings.renderer.latents(RenderRequest("alpha", seed=2)).ws[0].numpy().astype("<f4")
     source = {"name": "saved", "ws": encode_ws(latents.tobytes())}
-    assert findings.face({**asked(), "source": source})["src"].startswith("data:image/")
-    answer = findings.make_difference({**asked(), "a": [source], "b": [{"name": "b", "seed": 2}], "name": "psi"})
+    assert findings.making.face({**asked(), "source": source})["src"].startswith("data:image/")
+    answer = findings.making.make_difference({**asked(), "a": [source], "b": [{"name": "b", "seed": 2}], "name": "psi"})
     assert "psi" in names(answer)
     for wrong in (None, [], {"name": "x"}, {"name": "x", "ws": "no"}, "x", {"name": "x", "seed": -1}):
         with pytest.raises(RequestError):
-            findings.face({**asked(), "source": wrong})
+            findings.making.face({**asked(), "source": wrong})
 
 
 def progressed(findings, state: str, question=None) -> dict:
@@ -325,3 +326,40 @@ def test_a_search_that_was_stopped_begins_again_only_when_asked(findings, monkey
     assert findings.find({**asked("other"), "gently": True})["progress"]["state"] == "stopped"
     assert findings.find(asked("other"))["progress"]["state"] in ("running", "done")
     progressed(findings, "done")
+
+
+class Toy:
+    """Stands for CLIP: pictures by their mean colour, texts by the colour that they name."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def images(self, image):
+        return torch.nn.functional.normalize(image.mean((2, 3)) + 2, dim=1)
+
+    def texts(self, texts):
+        return torch.stack([torch.tensor([1.0, 0.2, 0.2] if "red" in text else [0.5, 0.5, 0.5]) for text in texts])
+
+
+def test_a_direction_comes_from_words_where_there_is_a_clip_and_is_explained_where_not(models, tmp_path, monkeypatch):
+    folder, asks = tmp_path / "models", {**asked(), "to": "a red face", "from": "a face", "name": "red"}
+    shutil.copytree(models, folder)
+    bare = findings_in(folder, tmp_path)
+    assert "--clip" in bare.making.ways(asked())["words"]
+    with pytest.raises(RequestError, match="--clip"):
+        bare.making.make_text(asks)
+    monkeypatch.setattr("stylegan.ui.making.OpenClip", Toy)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    findings = findings_in(folder, tmp_path, clip=tmp_path / "clip.pt")
+    assert "open_clip_torch" in findings.making.ways(asked())["words"]
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: True)
+    assert findings.making.ways(asked())["words"] == ""
+    answer = findings.making.make_text(asks)
+    assert "red" in names(answer)
+    tiles = [load_pixels(base64.b64decode(each["src"].split(",")[1])).astype(float)
+             for each in findings.strip({**asked(), "direction": "red"})["tiles"]]  # fmt: skip
+    red = [float((each[..., 0] - each[..., 1:].mean(-1)).mean()) for each in tiles]
+    assert red[-1] > red[3] > red[0]
+    for wrong in ({"to": ""}, {"to": 3}, {"from": "x" * 300}, {"to": "a face"}):
+        with pytest.raises(StyleGANError):
+            findings.making.make_text({**asks, "name": "more", **wrong})

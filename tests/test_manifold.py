@@ -118,3 +118,15 @@ def test_many_rows_are_done_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.allclose(nearest_other(train), whole)
     expected = torch.cdist(train, train).fill_diagonal_(torch.inf).min(1).values
     assert torch.allclose(whole, expected, atol=1e-4)
+
+
+def test_a_mirrored_copy_is_a_copy() -> None:
+    train, mirrored = normal(100, 0), normal(100, 1)
+    both = torch.stack([train, mirrored], dim=1)
+    copies = torch.stack([mirrored, train], dim=1)[:30]  # the mirror images of the first 30, seen as pictures
+    assert neighbours(train, mirrored[:30]).authentic > 30
+    found = neighbours(both, copies)
+    assert found.authentic == 0 and found.index.tolist() == list(range(30))
+    assert nearer_to_train(both[:30], torch.stack([normal(30, 5), normal(30, 6)], dim=1), copies) == 100
+    expected = torch.minimum(torch.cdist(train, train), torch.cdist(train, mirrored)).fill_diagonal_(torch.inf)
+    assert torch.allclose(nearest_other(both), expected.min(0).values, atol=1e-4)

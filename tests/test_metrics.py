@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import TINY, make_tiny
 from PIL import Image, ImageFilter
 
+from stylegan.checkpoint.file import Checkpoint, save_checkpoint
 from stylegan.cli import metrics as command
 from stylegan.data.images import ImageSet, open_images, sample_sets
 from stylegan.errors import DataError, RequestError
@@ -313,6 +315,12 @@ def test_the_pairs_show_the_copies_first(cartoons: ImageSet) -> None:
     assert (sheet[2:66, 66:130] == pairs.nearest[0]).all()
 
 
+def test_mirrored_replay_is_flagged_too() -> None:
+    train, held_out = open_images(sample_sets()["pomological-sample-64"]).split(0.4)
+    report = Meter(train, held_out, num=58).measure(lambda _: [from_pixels(train.array()).flip(3)])[2]
+    assert report.value == 0 and report.details["floor"] > 30
+
+
 def test_evaluate_judges_a_network_and_a_function(tiny_generator) -> None:
     small = open_images(sample_sets()["cartoon-sample-64"], 16)
     train, held_out = small.split(0.4)
@@ -362,7 +370,8 @@ def test_the_command_prints_lines_or_json(
     said = capsys.readouterr()
     lines = said.out.splitlines()
     assert lines[0].startswith("KID-r64-v1 ") and lines[7].startswith("SWD ")
-    assert lines[8].endswith("seconds; 58 training pictures, 38 held out") and "fakes: 16" in said.err
+    assert lines[8].endswith("seconds; 58 training pictures, 38 held out; whether the model saw those is not known")
+    assert "fakes: 16" in said.err
     picture = tmp_path / "pairs.png"
     assert run(*flags, "--json", "--pairs", str(picture)) == 0
     found = json.loads(capsys.readouterr().out)
@@ -372,6 +381,22 @@ def test_the_command_prints_lines_or_json(
     assert Image.open(picture).size == (4 * 36, 4 * 20)
     with pytest.raises(DataError, match="There is no folder"):
         run("--data", "nowhere")
+
+
+@pytest.mark.parametrize(("fraction", "unseen"), [(0.4, True), (0.0, False), (0.3, None)])
+def test_the_command_says_whether_the_model_saw_what_is_held_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], fraction: float, unseen: bool | None
+) -> None:
+    images = open_images(sample_sets()["cartoon-sample-64"], 16)
+    trained, _ = images.split(fraction)
+    about = {"data_fingerprint": images.fingerprint(), "train_fingerprint": trained.fingerprint()}
+    state = make_tiny().state_dict()
+    path = save_checkpoint(tmp_path / "tiny.safetensors", Checkpoint(TINY, state, about))
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    flags = ["--data", "cartoon-sample-64", "--held-out", "0.4", "--num", "8", "--json", "--device", "cpu"]
+    command.run(parser.parse_args([str(path), *flags]))
+    assert json.loads(capsys.readouterr().out)["held_out_unseen"] is unseen
 
 
 def test_the_command_validates_the_metrics(

@@ -227,6 +227,20 @@ def test_the_view_gives_the_verdict_the_best_and_the_gap_to_held_out_pictures(tm
         assert list(run_view.picture(tmp_path, {"run": "faces", "sheet": sheet})) == ["error"]
 
 
+def test_a_page_changes_only_what_may_change_of_a_run_that_trains(tmp_path):
+    run = make_run(tmp_path)
+    assert run_view.run_view(run)["live"]["ada_cap"] == 0.8
+    assert "words" in run_view.change(tmp_path, {"run": "faces", "values": {"gamma": 2, "ada_cap": 0.5}})
+    assert json.loads((run.path / "live.json").read_text()) == {"gamma": 2.0, "ada_cap": 0.5}
+    for question in (None, {}, {"run": "faces"}, {"run": "..", "values": {"gamma": 1}}, {"run": "faces", "values": {}},
+                     {"run": "faces", "values": {"batch": 3}}, {"run": "faces", "values": {"gamma": "x"}},
+                     {"run": "faces", "values": [1]}, {"run": "gone", "values": {"gamma": 1}}):
+        assert list(run_view.change(tmp_path, question)) == ["error"]
+    run.finish("done")
+    assert "error" in run_view.change(tmp_path, {"run": "faces", "values": {"gamma": 3}})
+    assert run_view.run_view(run)["live"] == {}
+
+
 def test_the_nearer_budget_counts():
     assert run_view.progress({"kimg": 10.0, "minutes": 1.0}, {"seconds": 45.0}, 1000)[0] == 0.75
     assert run_view.progress({"kimg": 10.0, "minutes": 1.0}, {"seconds": 3.0}, 5000) == (0.5, "5.0 of 10 kimg")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import types
 
 import av
 import pytest
 
+from stylegan.cli.main import main
 from stylegan.errors import RequestError, TrainingError
 from stylegan.training import loop, record, tensorboard
 from stylegan.training.config import TrainConfig
@@ -106,6 +108,25 @@ def test_tensorboard_is_optional(tmp_path, monkeypatch):
         tensorboard.Board(tmp_path)
 
 
+def test_tensorboard_gets_the_ticks(tmp_path, monkeypatch):
+    written = []
+
+    class Writer:
+        def __init__(self, folder):
+            written.append(folder)
+
+        def add_scalar(self, name, value, step):
+            written.append((name, step))
+
+        def flush(self):
+            pass
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", types.SimpleNamespace(SummaryWriter=Writer))
+    out = tmp_path / "run"
+    loop.train(TrainConfig(**{**TINY, "out": str(out), "kimg": 0.008, "tensorboard": True}), echo=lambda line: None)
+    assert written[0] == str(out / "tensorboard") and ("loss_g", 8) in written and ("nimg", 8) not in written
+
+
 def test_ticks_tell_phases_memory_and_held_out_logits(tmp_path):
     config = TrainConfig(**{**TINY, "out": str(tmp_path / "run"), "kimg": 0.04, "holdout": 0.2, "pl_weight": 2.0})
     run = loop.train(config, echo=lambda line: None)
@@ -142,3 +163,20 @@ def test_a_dry_run_prints_settings_and_cost_and_starts_nothing(repo, tmp_path):
     settings, _, cost = done.stdout.partition("\n}\n")
     assert json.loads(settings + "}")["mixing"] == 0.9 and "images a second" in cost and "MB of memory" in cost
     assert not (tmp_path / "run").exists()
+
+
+# ---- the command of runs ---------------------------------------------------------------------------------------------
+
+
+def test_runs_are_listed_changed_and_filmed_from_the_shell(edited, tmp_path, capsys):
+    run, _ = edited
+    assert main(["runs", "--root", str(run.path.parent)]) == 0
+    assert "run: done" in capsys.readouterr().out
+    assert main(["runs", "run", "--root", str(run.path.parent), "--film", "--set", "ada-cap=0.4"]) == 0
+    assert (run.path / "timelapse.mp4").stat().st_size > 1000 and read_live(run.path)["ada_cap"] == 0.4
+    capsys.readouterr()
+    assert main(["runs", str(run.path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["runs"][0]["name"] == "run"
+    for wrong in (["nowhere"], [str(run.path), "--set", "gamma"], ["--film"], [str(run.path), "--set", "batch=3"]):
+        assert main(["runs", *wrong]) == 2
+        assert capsys.readouterr().err.count("\n") == 1

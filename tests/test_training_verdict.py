@@ -83,6 +83,12 @@ def test_a_thousand_images_are_too_few_for_a_verdict_however_often_they_are_judg
     assert verdict([], kid).name == "warming up" and "8.0 of the first 10 kimg" in verdict([], kid).reason
 
 
+def test_a_run_that_ended_by_divergence_says_so_whatever_its_last_tick_said(make):
+    run = make(FALL)
+    run.finish("error", 80_000, "Training has diverged: 20 steps in a row had no numbers; go back to another.")
+    assert run.verdict().name == "diverged" and run.verdict().reason.endswith("no numbers.")
+
+
 def test_few_skipped_steps_are_no_divergence(make):
     assert make(FALL, nan=3).verdict().name == "improving"
 

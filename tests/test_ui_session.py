@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stylegan.errors import RequestError
-from stylegan.request import Edit, Mix, RenderRequest, Transform, encode_ws
+from stylegan.request import Edit, Mix, RenderRequest, Transform, encode_region, encode_ws
 from stylegan.ui.session import START, ModelFacts, Session, Source, layer_groups
 
 WS = encode_ws(np.arange(6 * 4, dtype="<f4").tobytes())
@@ -50,6 +50,24 @@ def test_page_form_and_session_are_each_others_inverse():
         ((0, 0.5),) * 4 + ((1, 1.0), (-1, 0.0)),
     )
     assert Session.from_page(json.loads(json.dumps(session.to_page()))) == session
+
+
+def test_what_the_stack_adds_survives_the_page_and_another_model():
+    edits = (Edit("gone"), Edit("smile", region=encode_region(bytes(1023) + b"\xff")), Edit("s1.3"), Edit("s9.0"))
+    session = Session(
+        RenderRequest(model="model", psi=0.7, edits=edits),
+        (Source("seed 3", 3, enabled=False, weight=0.5, locked=True),),
+        ((0, 1.0),) * 6,
+        locked=(1, 2),
+        parked=RenderRequest(model="model", noise="random", noise_seed=3, transform=Transform(rotate=5.0)),
+    )
+    assert Session.from_page(json.loads(json.dumps(session.to_page()))) == session
+    assert session.request().mix == (Mix(3, weight=0.5, layers=(0, 5), enabled=False),)
+    fitted, dropped = session.fit(facts(channels=(4, 4)))
+    assert fitted.base.edits == edits[1:3] and fitted.locked == (0, 1)
+    assert dropped == ["the direction gone", "the direction s9.0"]
+    assert fitted.parked == RenderRequest(model="model", noise="random", noise_seed=3)
+    assert Session.of(session.request(), 6).sources == (Source("seed 3", 3, enabled=False),)
 
 
 def test_neighbouring_rows_of_one_source_and_weight_become_one_mix():
@@ -100,6 +118,12 @@ def test_a_request_returns_from_its_session_unchanged():
         page(sources=[{"name": 3, "seed": 1}]),
         page(sources=[{"name": "a", "seed": 1, "more": 1}]),
         page(sources=[{"name": "a", "ws": "***"}]),
+        page(sources=[{"name": "a", "seed": 1, "weight": 2}]),
+        page(sources=[{"name": "a", "seed": 1, "enabled": "no"}]),
+        page({"edits": "all"}),
+        page({"edits": [{"direction": "smile"}] * 257}),
+        page({"edits": [{"direction": "smile", "region": "AAAA"}]}),
+        {**page(), "parked": {"seed": 1}},
         page(sources=[{"name": "a", "seed": 1}] * 65),
         {**page(), "rows": "many"},
         page({"psi": float("nan")}),

@@ -13,7 +13,7 @@ from typing import NoReturn
 from stylegan.device import tune_allocator
 from stylegan.errors import StyleGANError
 
-COMMANDS = ("generate", "info", "import", "train", "directions", "metrics", "prepare", "bench")
+COMMANDS = ("generate", "info", "import", "train", "runs", "directions", "metrics", "prepare", "bench")
 
 
 class Parser(argparse.ArgumentParser):

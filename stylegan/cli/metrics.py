@@ -8,16 +8,22 @@ import sys
 import time
 from dataclasses import MISSING, asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stylegan.errors import RequestError
 from stylegan.options import add_arguments as add_options
 from stylegan.options import check, from_namespace, option
 
 if TYPE_CHECKING:
+    from stylegan.data.images import ImageSet
     from stylegan.metrics.features import Extractor
     from stylegan.metrics.memorisation import Pairs
 
+_SEEN = {
+    True: ", which the model never saw",
+    False: "; the model was trained on all of them",
+    None: "; whether the model saw those is not known",
+}
 HELP = "Judge a model: quality, variety and memorisation, each beside what real pictures score."
 
 
@@ -68,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _judge(options: MetricsOptions, source: str | Path, extractor: Extractor | None, args: argparse.Namespace) -> int:
     """One model against the held-out pictures."""
-    from stylegan.checkpoint.file import load_generator
+    from stylegan.checkpoint.file import build, read_any
     from stylegan.checkpoint.folder import ModelFolder
     from stylegan.data.images import open_images
     from stylegan.device import pick_device
@@ -76,27 +82,40 @@ def _judge(options: MetricsOptions, source: str | Path, extractor: Extractor | N
 
     started = time.monotonic()
     path = ModelFolder(args.checkpoints).find(args.model)
-    generator = load_generator(path).to(pick_device(options.device))
+    checkpoint = read_any(path)
+    generator = build(checkpoint).to(pick_device(options.device))
     images = open_images(source, generator.resolution, img_channels=generator.img_channels, on_progress=_opening)
     train, held_out = images.split(options.held_out)
     closest: list[Pairs] = []
     reports = evaluate(generator, train, held_out, options.num, options.seed, options.psi,
                        extractor=extractor, on_progress=_show, on_pairs=closest.append)  # fmt: skip
+    unseen = _unseen(checkpoint.provenance, images, train, held_out)
     seconds = time.monotonic() - started
     pairs = closest[0]
     if options.pairs:
         _write_pairs(options.pairs, pairs)
     if args.json:
         about = {"model": str(path), "data": str(source), "fingerprint": images.fingerprint(), "psi": options.psi,
-                 "num_train": len(train), "num_held_out": len(held_out), "seconds": round(seconds, 1)}  # fmt: skip
+                 "num_train": len(train), "num_held_out": len(held_out), "held_out_unseen": unseen,
+                 "seconds": round(seconds, 1)}  # fmt: skip
         copies = [{"seed": options.seed + i, "file": name, "ratio": ratio}
                   for i, name, ratio in zip(pairs.indices, pairs.names, pairs.ratios, strict=True)]  # fmt: skip
         print(json.dumps(about | {"metrics": [asdict(report) for report in reports], "pairs": copies}, indent=2))
         return 0
     for report in reports:
         print(report.to_text())
-    print(f"{seconds:.1f} seconds; {len(train):,} training pictures, {len(held_out):,} held out")
+    seen = _SEEN[unseen] if len(held_out) else ""
+    print(f"{seconds:.1f} seconds; {len(train):,} training pictures, {len(held_out):,} held out{seen}")
     return 0
+
+
+def _unseen(provenance: dict[str, Any], images: ImageSet, train: ImageSet, held_out: ImageSet) -> bool | None:
+    """True when the model was trained on `train` alone, False when on all of `images`, None when nobody knows."""
+    said = {provenance.get(key) for key in ("train_fingerprint", "data_fingerprint")} - {None}
+    if train.fingerprint() in said:
+        return True
+    trained_on_all = provenance.get("train_fingerprint", provenance.get("data_fingerprint")) == images.fingerprint()
+    return False if trained_on_all else None
 
 
 def _validate(options: MetricsOptions, source: str | Path, extractor: Extractor | None, as_json: bool) -> int:

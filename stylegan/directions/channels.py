@@ -14,14 +14,22 @@ from torch import Tensor
 
 from stylegan.device import full_precision
 from stylegan.directions.population import sample_w
-from stylegan.directions.small import small_images
+from stylegan.directions.small import pieces_for, small_images
 from stylegan.directions.styles import channel_direction, channel_name, style_spreads
 from stylegan.latents import Direction, Latents
 from stylegan.networks.generator import Generator
 from stylegan.request import RenderRequest
 
 SIDE = 64  # pixels of the pictures that are looked at
+MAX_GRADIENT = 256  # pixels up to which a network is differentiated: what it keeps for that grows with the square
 _PROBES = 8  # random signs for one picture
+
+
+def takes_gradients(generator: Generator) -> bool:
+    """Whether a small picture of the network can be differentiated without gigabytes: all but large ones of StyleGAN1
+    and 3, which have no early picture."""
+    side = min(SIDE, generator.resolution)
+    return generator.synthesis.pieces()[pieces_for(generator, side) - 1].resolution <= MAX_GRADIENT
 
 
 def channel_strengths(generator: Generator, latents: Latents, weights: Tensor, request: RenderRequest | None = None,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stylegan.checkpoint.folder import plain_name
-from stylegan.directions.channels import search_channels
+from stylegan.directions.channels import search_channels, takes_gradients
 from stylegan.directions.classes import find_classes
 from stylegan.directions.pca import find_pca
 from stylegan.directions.sefa import find_sefa
@@ -23,6 +23,7 @@ from stylegan.render import Renderer
 from stylegan.request import channel_of
 
 NUM, NUM_CHANNELS = 16, 24
+_AT_ONCE = 1_000  # samples for calibrating SeFa, which needs none to be found
 _NICE = 15  # how far the search steps back behind rendering
 IDLE, RUNNING, DONE, STOPPED, FAILED = "idle", "running", "done", "stopped", "failed"
 
@@ -55,13 +56,14 @@ def discover(generator: Generator, known: frozenset[str] = frozenset(), class_na
     num = min(NUM, generator.w_dim)
     yield DiscoverStep(0.0, "factorising the style weights")
     if "sefa" not in known:
-        yield DiscoverStep(0.1, "principal components of W", tuple(find_sefa(generator, num, seed=seed)))
+        found = find_sefa(generator, num, samples=_AT_ONCE, seed=seed)
+        yield DiscoverStep(0.1, "principal components of W", tuple(found))
     if "pca" not in known:
         found = find_pca(generator, num, seed=seed)
         yield DiscoverStep(0.3, "the model's classes" if generator.num_classes > 1 else "channels", tuple(found))
     if "attribute" not in known and generator.num_classes > 1:
         yield DiscoverStep(0.4, "channels", tuple(find_classes(generator, usable_names(class_names), seed=seed)))
-    if CHANNEL not in known:
+    if CHANNEL not in known and takes_gradients(generator):
         for done, found in search_channels(generator, NUM_CHANNELS, seed=seed):
             yield DiscoverStep(0.4 + 0.6 * done, "channels that change pictures most", tuple(found))
     yield DiscoverStep(1.0, "done")
@@ -75,7 +77,8 @@ def usable_names(class_names: Sequence[str]) -> tuple[str, ...]:
 
 def wanted_kinds(generator: Generator) -> frozenset[str]:
     """The kinds of direction that a finished search has found."""
-    return frozenset({"sefa", "pca", CHANNEL} | ({"attribute"} if generator.num_classes > 1 else set()))
+    more = {"attribute": generator.num_classes > 1, CHANNEL: takes_gradients(generator)}
+    return frozenset({"sefa", "pca", *(kind for kind, there in more.items() if there)})
 
 
 class Discovery:

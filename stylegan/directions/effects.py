@@ -20,8 +20,8 @@ _BATCH = 16  # a processor's caches like small batches
 @torch.no_grad()
 def judge_latents(generator: Generator, judge: Judge, latents: Latents) -> Tensor:
     """The judge's scores [N, A] of the pictures of these latents."""
-    parts = [judge.score(generator.synthesize(ws)) for ws in latents.ws.split(_BATCH)]
-    return torch.cat(parts)
+    starts = range(0, len(latents), _BATCH)
+    return torch.cat([judge.score(generator.synthesize(latents[start : start + _BATCH])) for start in starts])
 
 
 @dataclass(frozen=True)

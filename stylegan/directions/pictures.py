@@ -14,6 +14,7 @@ from torch import Tensor
 
 from stylegan.directions.boundaries import Whitening
 from stylegan.directions.change import calibrated_again, conditioned
+from stylegan.directions.channels import SIDE, channel_strengths, takes_gradients
 from stylegan.directions.classifier import auc
 from stylegan.directions.population import sample_w
 from stylegan.directions.styles import STYLES, strongest, style_direction, style_ranges, style_spreads, styles_of
@@ -59,10 +60,11 @@ def find_difference(generator: Generator, a: Latents, b: Latents, name: str = "d
     same.
     """
     vector = (a.ws.double().mean(0) - b.ws.double().mean(0)).cpu()  # [L, D]
-    shift = {index: a.offsets[index].double().mean(0) for index in a.offsets}
+    shift = {index: offset.double().mean(0).cpu() for index, offset in a.offsets.items()}
     for index, offset in b.offsets.items():
-        shift[index] = shift.get(index, torch.zeros(offset.shape[1], dtype=torch.float64)) - offset.double().mean(0)
-    channels = {index: channel.float().cpu() for index, channel in shift.items() if channel.any()}
+        nothing = torch.zeros(offset.shape[1], dtype=torch.float64)
+        shift[index] = shift.get(index, nothing) - offset.double().mean(0).cpu()
+    channels = {index: channel.float() for index, channel in shift.items() if channel.any()}
     if not vector.any() and not channels:
         raise DirectionError("These pictures have the same latent, so there is no way from one to the other.")
     rows = {index: style_ranges(generator)[index][1] for index in channels}
@@ -83,7 +85,8 @@ def find_sorted(generator: Generator, yes: Latents, no: Latents, name: str = "so
 
     A linear discriminant with the population's covariance, shrunk as `_shrunk` says because twenty pictures are few;
     in W when every picture has one w, else in W+. With `num_channels`, only that many channels of S space, ranked by
-    difference over spread within the groups (StyleSpace, arXiv 2011.12799 section 4). `info["separation"]` is the
+    difference over spread within the groups (StyleSpace, arXiv 2011.12799 section 4), times what a channel does to
+    the groups' mean picture, for channels that only go along are of no use. `info["separation"]` is the
     chance that a yes lies above a no, each picture judged by a direction found without it. Raises DirectionError with
     fewer than 2 pictures on a side.
     """
@@ -158,7 +161,7 @@ def _separation(yes: Tensor, no: Tensor, energies: list[tuple[Tensor, Tensor]]) 
 
 def _sorted_channels(generator: Generator, yes: Latents, no: Latents, name: str, num_channels: int, info: dict,
                      population: Tensor) -> Direction:
-    """The channels that tell `yes` from `no` best, by their mean difference over the spread within the groups."""
+    """The channels that tell `yes` from `no` best and are seen, each moved by its mean difference."""
     if num_channels < 1:
         raise DirectionError(f"A sparse direction moves at least 1 channel, not {num_channels}.")
     differences, scores = [], []
@@ -170,6 +173,11 @@ def _sorted_channels(generator: Generator, yes: Latents, no: Latents, name: str,
         within = (squares / max(1, len(high) + len(low) - 2)).sqrt() / unit
         differences.append(difference)
         scores.append(torch.where(spread > 0, difference / (within + 0.5), 0.0))  # half a deviation: few pictures lie
+    if takes_gradients(generator):
+        side = min(SIDE, generator.resolution)
+        middle = Latents(torch.cat([yes.ws, no.ws]).mean(0, keepdim=True))
+        seen = channel_strengths(generator, middle, torch.ones(side, side))
+        scores = [score * strength for score, strength in zip(scores, seen, strict=True)]
     chosen = [torch.where(kept != 0, difference, 0.0)
               for kept, difference in zip(strongest(scores, num_channels), differences, strict=True)]
     info = {**info, "method": "channels that tell sorted pictures apart, arXiv 2011.12799"}

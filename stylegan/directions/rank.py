@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stylegan.device import full_precision
-from stylegan.directions.channels import SIDE, channel_strengths, top_channels
+from stylegan.directions.channels import SIDE, channel_strengths, takes_gradients, top_channels
 from stylegan.directions.small import draw, pieces_for
-from stylegan.directions.styles import channel_direction, style_shifts
+from stylegan.directions.styles import channel_direction, style_shifts, style_spreads
 from stylegan.directions.zones import style_zones, zone_of
 from stylegan.errors import DirectionError
 from stylegan.latents import Direction, Latents
@@ -77,8 +77,9 @@ def rank_steps(renderer: Renderer, request: RenderRequest, names: Iterable[str] 
                mask: str | None = None, channels: int = 0) -> Iterator[RankStep]:
     """Measure directions (all of the model's without `names`) on the request's picture, one a step; sorted by effect.
 
-    `mask` is the text of `encode_region`. `channels` adds that many channels of S space: gradients inside the mask
-    choose twice as many, pictures tell which of them stay. The renderer's lane is taken for one direction at a time.
+    `mask` is the text of `encode_region`. `channels` adds that many channels of S space, where `takes_gradients`:
+    gradients inside the mask choose twice as many, pictures tell which of them stay. The renderer's lane is taken for
+    one direction at a time.
     Raises RequestError or DirectionError as `Renderer.latents` does.
     """
     model = renderer.model(request.model)
@@ -87,7 +88,7 @@ def rank_steps(renderer: Renderer, request: RenderRequest, names: Iterable[str] 
     directions = [_direction(model, name) for name in (model.directions if names is None else dict.fromkeys(names))]
     yield RankStep(0.0, "looking at the picture", ())
     chosen: list[Direction] = []
-    if channels:
+    if channels and takes_gradients(model.generator):
         with renderer.turn(), full_precision():
             asked = {direction.name for direction in directions}
             strengths = channel_strengths(model.generator, latents, weights, request)
@@ -144,7 +145,9 @@ class _Measure:
 
     @cached_property
     def strengths(self) -> list[Tensor]:
-        """What each channel does to the whole picture, [C_i] each."""
+        """What each channel does to the whole picture, [C_i] each; all alike where gradients cost too much."""
+        if not takes_gradients(self.model.generator):
+            return [torch.ones_like(spread) for spread in style_spreads(self.model.generator)]
         return channel_strengths(self.model.generator, self.latents, torch.ones_like(self.weights), self.request)
 
     def __call__(self, direction: Direction) -> Effect:

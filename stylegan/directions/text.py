@@ -122,7 +122,7 @@ def _gain(generator: Generator, encoder: Encoder, latents: Latents, direction: D
     for sign in (1, -1):
         moved = latents.move(direction, sign * strength)
         styles = generator.synthesis.styles(moved.ws.to(generator.device), moved.offsets)
-        ends.append((encoder.images(_pictures(generator, styles)) @ way.to(generator.device)).mean())
+        ends.append((encoder.images(_pictures(generator, styles)) @ way).mean())
     return float(ends[0] - ends[1])
 
 
@@ -132,15 +132,15 @@ def _slopes(generator: Generator, encoder: Encoder, latents: Latents, way: Tenso
         styles = generator.synthesis.styles(latents.ws.to(generator.device), latents.offsets)
     styles = [style.detach().clone().requires_grad_() for style in styles]
     with torch.enable_grad():
-        along = (encoder.images(_pictures(generator, styles)) @ way.to(generator.device)).sum()
+        along = (encoder.images(_pictures(generator, styles)) @ way).sum()
         found = torch.autograd.grad(along, styles, allow_unused=True)
     return [torch.zeros(len(spread)) if slope is None else slope[0].cpu() * spread
             for slope, spread in zip(found, style_spreads(generator), strict=True)]
 
 
 def _pictures(generator: Generator, styles: list[Tensor]) -> Tensor:
-    """Pictures [N, 3, S, S] as the encoder sees them."""
-    return small_images(generator, styles, min(_SIDE, generator.resolution)).clamp(-1, 1)
+    """Pictures [N, 3, S, S] as the encoder sees them, on the CPU where it is."""
+    return small_images(generator, styles, min(_SIDE, generator.resolution)).clamp(-1, 1).cpu()
 
 
 def _kept(shifts: list[Tensor], num_channels: int) -> list[Tensor]:

@@ -18,7 +18,7 @@ TOLERANCE = 1e-3  # of the modules' picture, in [-1, 1]; 64 to 1024 px differ by
 class PlainEngine:
     """Runs the pieces of a synthesis network in evaluation; weights that change later are not seen.
 
-    In another precision than float32, and where no layout exists, the pieces' own modules run.
+    In bfloat16 convolutions are; mapping, styles, demodulation and the sum of colours stay float32.
     """
 
     def __init__(self, synthesis: PiecewiseSynthesis, dtype: torch.dtype = torch.float32) -> None:
@@ -30,9 +30,8 @@ class PlainEngine:
     def run(self, index: int, state: State, styles: list[torch.Tensor], noise: Noise) -> State:
         """The state after piece `index`; `styles` are the piece's own, [N, C] each."""
         piece = self._pieces[index]
-        exact = self._dtype == torch.float32 and styles[0].device.type == "cpu"
-        if exact and index not in self._laid_out:
-            self._laid_out[index] = lay_out(piece)
+        if index not in self._laid_out and styles[0].device.type == "cpu":
+            self._laid_out[index] = lay_out(piece, self._dtype)
         laid_out = self._laid_out.get(index)
         if laid_out is None:
             return piece(state, styles, noise, self._dtype)

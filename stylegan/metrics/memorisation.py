@@ -1,6 +1,7 @@
 """Has the generator learned, or learned by heart? Distances to the training pictures, and the closest pairs to look at.
 
-T training, M fake and H held-out pictures, D features.
+T training, M fake and H held-out pictures, D features. A mirrored copy is a copy: pictures come with a second row of
+features, those of their mirror image, as [M, 2, D]; plain [M, D] counts no mirroring.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Neighbours:
 
 
 def nearest_other(train: torch.Tensor) -> torch.Tensor:
-    """Distance of each training picture [T, D] to the nearest that is not the same picture again, [T]."""
+    """Distance of each training picture [T, D] or [T, 2, D] to the nearest that is not the same picture again, [T]."""
     if len(train) < 3:
         raise DataError("Memorisation needs at least 3 training pictures; give more pictures.")
     found = _nearest_beyond(train, 0.0)
@@ -46,22 +47,22 @@ def nearest_other(train: torch.Tensor) -> torch.Tensor:
 
 
 def neighbours(train: torch.Tensor, pictures: torch.Tensor, reach: torch.Tensor | None = None) -> Neighbours:
-    """Where features `pictures` [M, D] stand among features `train` [T, D]; `reach` is `nearest_other(train)`."""
+    """Where `pictures` [M, D] or [M, 2, D] stand among `train`, [T, ...] alike; `reach` is `nearest_other(train)`."""
     reach = nearest_other(train) if reach is None else reach
-    nearest, index = distances(train, pictures).min(0)
+    nearest, index = _gaps(train, pictures).min(0)
     return Neighbours(index, nearest, reach[index])
 
 
 def nearer_to_train(
     train: torch.Tensor, held_out: torch.Tensor, pictures: torch.Tensor, seed: int = 0, num_draws: int = 10
 ) -> float:
-    """Share in percent of `pictures` [M, D] nearer to training than to held-out pictures, as many of each: 50 is fair.
+    """Share in percent of pictures [M, D] or [M, 2, D] nearer to training than to as many held-out ones: 50 is fair.
 
     Above 50 the model knows what it was shown better than what it was not shown; the mean over random draws.
     """
     rng = np.random.RandomState(seed)
     size = min(len(train), len(held_out))
-    to_train, to_held = distances(train, pictures), distances(held_out, pictures)  # [T, M], [H, M]
+    to_train, to_held = _gaps(train, pictures), _gaps(held_out, pictures)  # [T, M], [H, M]
     shares = []
     for _ in range(num_draws):
         a, b = (torch.from_numpy(rng.permutation(len(x))[:size]) for x in (to_train, to_held))
@@ -92,11 +93,18 @@ class Pairs:
         return grid(both, min(columns, len(both)))
 
 
+def _gaps(train: torch.Tensor, pictures: torch.Tensor) -> torch.Tensor:
+    """Distance of every training picture to every other, whichever way round that one is nearer, [T, M]."""
+    if train.ndim == 2:
+        return distances(train, pictures)
+    return torch.minimum(*(distances(train[:, 0], way) for way in pictures.unbind(1)))
+
+
 def _nearest_beyond(train: torch.Tensor, least: float) -> torch.Tensor:
-    """Distance of each row to the nearest other that is farther than `least`, [T], a block of rows at a time."""
+    """Distance of each training picture to the nearest other that is farther than `least`, [T], in blocks."""
     found = []
     for start in range(0, len(train), _BLOCK):
-        to_all = distances(train, train[start : start + _BLOCK]).T  # [b, T]
+        to_all = _gaps(train, train[start : start + _BLOCK]).T  # [b, T]
         rows = torch.arange(len(to_all))
         to_all[rows, start + rows] = torch.inf
         found.append(to_all.masked_fill(to_all < least, torch.inf).min(1).values)

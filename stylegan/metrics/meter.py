@@ -56,17 +56,19 @@ class Meter:
         self.num, self.seed = max(num, 4), seed
         self._train, self._held_out = train, held_out
         self._train_index = self._draw(len(train), max_train)
-        self.train_features = self._read(train, self._train_index, "training pictures", on_progress)
+        self._train_ways = self._read(train, self._train_index, "training pictures", on_progress)
+        self.train_features = self._train_ways[:, 0]
         self.held_features: torch.Tensor | None = None
         self._held_index = np.empty(0, dtype=np.int64)
         if held_out is not None and len(held_out) >= LEAST_HELD_OUT:
             self._held_index = self._draw(len(held_out), MAX_REFERENCE)
-            self.held_features = self._read(held_out, self._held_index, "held-out pictures", on_progress)
+            self._held_ways = self._read(held_out, self._held_index, "held-out pictures", on_progress)
+            self.held_features = self._held_ways[:, 0]
         self.reference_name = "train" if self.held_features is None else "held-out"
-        self._reach = nearest_other(self.train_features)
+        self._reach = nearest_other(self._train_ways)
         self._floors = self._measure_floors()
         self.fakes = np.empty((0, train.resolution, train.resolution, train.img_channels), np.uint8)
-        self.fake_features = torch.empty(0, self.train_features.shape[1])
+        self._fake_ways = torch.empty(0, 2, self.train_features.shape[1])
 
     def measure(self, generate: Generate, *, on_progress: Progress | None = None) -> list[MetricReport]:
         """Judges the images [n, C, H, W] in [-1, 1] of `generate(num)`, as 8-bit pictures show them.
@@ -89,9 +91,14 @@ class Meter:
         return [*reports[:2], self._authenticity(), *reports[2:]]
 
     @property
+    def fake_features(self) -> torch.Tensor:
+        """Features of the last fakes, [M, D]."""
+        return self._fake_ways[:, 0]
+
+    @property
     def pairs(self) -> Pairs:
         """The 16 fakes of the last measurement that are closest to a training picture, for that picture's own reach."""
-        found = neighbours(self.train_features, self.fake_features, self._reach)
+        found = neighbours(self._train_ways, self._fake_ways, self._reach)
         order = found.ratio.argsort(stable=True)[:16].tolist()
         places = [int(self._train_index[found.index[i]]) for i in order]
         return Pairs(
@@ -118,13 +125,18 @@ class Meter:
         return np.random.RandomState(self.seed).permutation(num)[:most]
 
     def _read(self, images: ImageSet, indices: np.ndarray, what: str, on_progress: Progress | None) -> torch.Tensor:
-        """Features of some pictures in the order of `indices`, [n, D]."""
+        """Features of some pictures and their mirror images in the order of `indices`, [n, 2, D]."""
         found = []
         for start in range(0, len(indices), _BATCH):
-            found.append(self.extractor(from_pixels(images.batch(indices[start : start + _BATCH]))))
+            found.append(self._both_ways(images.batch(indices[start : start + _BATCH])))
             if on_progress is not None:
                 on_progress(what, min(start + _BATCH, len(indices)), len(indices))
         return torch.cat(found)
+
+    def _both_ways(self, pixels: np.ndarray) -> torch.Tensor:
+        """Features of pixels uint8 [n, R, R, C] and of their mirror images, [n, 2, D]."""
+        image = from_pixels(pixels)
+        return torch.stack([self.extractor(image), self.extractor(image.flip(3))], dim=1)
 
     def _reference(self) -> torch.Tensor:
         """Features [N, D] that fakes are compared with."""
@@ -139,7 +151,7 @@ class Meter:
             if not torch.isfinite(image).all():
                 raise DataError("The generator makes pictures that are not numbers, so they cannot be judged.")
             pixels.append(to_pixels(image))
-            features.append(self.extractor(from_pixels(pixels[-1])))
+            features.append(self._both_ways(pixels[-1]))
             done += len(image)
             if on_progress is not None:
                 on_progress("fakes", min(done, self.num), self.num)
@@ -148,7 +160,7 @@ class Meter:
         if done < 4:
             raise DataError(f"Judging needs at least 4 generated pictures, not {done}; ask for more.")
         self.fakes = np.concatenate(pixels)[: self.num]
-        self.fake_features = torch.cat(features)[: self.num]
+        self._fake_ways = torch.cat(features)[: self.num]
 
     def _measure_floors(self) -> dict[str, tuple[float, float]]:
         """What training pictures score in the place of as many fakes; by halves when nothing is held out."""
@@ -159,8 +171,8 @@ class Meter:
         return _compare(train[:half], train[half:], self.seed)
 
     def _authenticity(self) -> MetricReport:
-        """AuthPct, with the distances that it rests on beside those of pictures that nobody learned from."""
-        train, held, fake = self.train_features, self.held_features, self.fake_features
+        """AuthPct, mirrored copies counted, with its distances beside those of pictures that nobody learned from."""
+        train, fake = self._train_ways, self._fake_ways
         found = neighbours(train, fake, self._reach)
         details: dict[str, object] = {
             "copies": 100 - found.authentic,
@@ -170,7 +182,8 @@ class Meter:
             "median_ratio": found.ratio.median().item(),
             "least_ratio": found.ratio.min().item(),
         }
-        if held is not None:
+        if self.held_features is not None:
+            held = self._held_ways
             unseen = neighbours(train, held, self._reach)
             details["floor"] = unseen.authentic
             details["held_out_median_distance"] = unseen.distance.median().item()

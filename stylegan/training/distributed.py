@@ -85,6 +85,8 @@ def joined(device: str = "auto") -> Iterator[Ranks]:
     if world == 1:
         yield Ranks()
         return
+    if "RANK" not in os.environ:
+        raise TrainingError("The environment speaks of several processes but not which one this is; use torchrun.")
     rank, local = int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", "0"))
     on_gpu = device != "cpu" and torch.cuda.is_available()
     place = torch.device("cuda", local) if on_gpu else torch.device("cpu")

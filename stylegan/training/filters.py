@@ -52,7 +52,7 @@ def draw_band_gains(num: int, p: float, source: torch.Generator) -> torch.Tensor
 def filter_bands(images: torch.Tensor, gains: torch.Tensor) -> torch.Tensor:
     """Amplify the bands of images [N, C, H, W] by gains [N, B], along both axes, mirrored at the border."""
     num, channels, height, width = images.shape
-    taps = (gains @ band_filters()).to(images)  # [N, T]
+    taps = (gains @ band_filters().to(gains)).to(images)  # [N, T]
     side = taps.shape[1] // 2
     weight = taps.repeat_interleave(channels, dim=0)[:, None]  # [N * C, 1, T]
     x = _mirror(images.reshape(1, num * channels, height, width), side)

@@ -316,7 +316,7 @@ class TrainingRun:
 
     def verdict(self) -> Verdict:
         """How the run is doing, with the reason and what to do."""
-        return verdict(self.ticks(), self.metrics(), self.config())
+        return verdict(self.ticks(), self.metrics(), self.config(), self.status().get("message", ""))
 
     def snapshots(self) -> list[tuple[int, Path]]:
         """The saved models as (images seen, file), oldest first."""

@@ -26,6 +26,7 @@ LEAKING_P = 0.8
 GAP_GROWTH, LEAST_GAP = 1.5, 0.5  # of the logits' gap over its own past, and in logits
 PLATEAU_SHARE = 0.25  # of the images seen without an improvement beyond the spread
 RECENT = 12  # ticks that count as now
+_BRANCH = "Branch from the best snapshot with a lower learning rate or a higher gamma."
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,13 @@ class Verdict:
     advice: str
 
 
-def verdict(ticks: Sequence[Event], metrics: Sequence[Event], settings: Mapping[str, Any] | None = None) -> Verdict:
-    """Judge a run by its ticks and metrics, oldest first, and its resolved settings; worst news first."""
+def verdict(
+    ticks: Sequence[Event], metrics: Sequence[Event], settings: Mapping[str, Any] | None = None, ending: str = ""
+) -> Verdict:
+    """Judge a run by its ticks and metrics, oldest first, its resolved settings and what its end said; worst first."""
     settings = settings or {}
+    if "diverged" in ending:
+        return Verdict("diverged", ending.partition(";")[0].rstrip(".") + ".", _BRANCH)
     kid = best_by_moment(metrics, "KID")
     for judge in (_diverged, _collapsing, _leaking, _overfitting, _warming_up, _plateau):
         found = judge(ticks, metrics, kid, settings)
@@ -68,7 +73,6 @@ def _goodness(event: Event) -> float:
 
 def _diverged(ticks, metrics, kid, settings) -> Verdict | None:
     """Numbers that are not finite, or quality that has fallen far below its best for three evaluations."""
-    advice = "Branch from the best snapshot with a lower learning rate or a higher gamma."
     recent = ticks[-RECENT:]
     if recent:
         new = recent[-1].get("nan", 0) - (recent[0].get("nan", 0) if len(recent) > 1 else 0)
@@ -77,14 +81,14 @@ def _diverged(ticks, metrics, kid, settings) -> Verdict | None:
         silent = all(not _is_number(tick.get("loss_g")) for tick in recent[-3:]) and "loss_g" in recent[-1]
         if new / steps > BAD_SHARE or silent:
             counted = f"{new} of the last {steps:.0f} steps gave no finite gradient."
-            return Verdict("diverged", counted if new else "The losses are not numbers.", advice)
+            return Verdict("diverged", counted if new else "The losses are not numbers.", _BRANCH)
     if len(kid) > LEAST_JUDGED:
         best = min(kid, key=lambda event: event["value"])
         limit = WORSE * max(best["value"], best.get("std") or 0.0) + 3 * (best.get("std") or 0.0)
         if all(event["value"] > limit for event in kid[-3:]) and best not in kid[-3:]:
             times = kid[-1]["value"] / max(best["value"], 1e-9)
             reason = f"KID is {times:.1f} times its best ({_kimg(best)}) for three evaluations in a row."
-            return Verdict("diverged", reason, advice)
+            return Verdict("diverged", reason, _BRANCH)
     return None
 
 

@@ -19,12 +19,11 @@ from stylegan.checkpoint.file import read_header
 from stylegan.checkpoint.folder import SUFFIX
 from stylegan.doctor import diagnose
 from stylegan.errors import RequestError, StyleGANError
-from stylegan.pixels import encode_jpeg, encode_png, read_request
+from stylegan.pixels import LOSSLESS_SIDE, encode_frame, read_request
 from stylegan.render import RenderResult
 from stylegan.request import MAX_SEED, RenderRequest, encode_ws
 from stylegan.ui.session import START, AppContext, ModelFacts, Session, Source
 
-LOSSLESS_UP_TO = 128  # pixels: small pictures travel as PNG, for JPEG would show when they are enlarged
 TILE = 112
 MAX_UPLOAD = 64 << 20
 MOST_RECENT = 12
@@ -92,7 +91,7 @@ class Answers:
         request, page = session_of(question).request(), text_of(question, "page")
         dragging = question.get("dragging") is True
         result = self.renderer.live(page, request, _number(question, "sequence"), dragging)
-        return {"stale": True} if result is None else _frame(result)
+        return {"stale": True} if result is None else _frame(result, dragging)
 
     def source(self, question: Any) -> dict:
         """A source for style mixing: the picture of the session, or of a saved PNG."""
@@ -160,26 +159,25 @@ class Answers:
         return {"session": fitted.to_page(), "facts": facts.to_page(), "said": said, "mood": "warn" if said else ""}
 
 
-def picture(pixels: np.ndarray) -> str:
-    """A picture [H, W, C] as an address that a page can show: PNG when small, else JPEG."""
-    small = max(pixels.shape[:2]) <= LOSSLESS_UP_TO
-    data, kind = (encode_png(pixels), "png") if small else (encode_jpeg(pixels, 92), "jpeg")
+def picture(pixels: np.ndarray, moving: bool = False) -> str:
+    """A picture [H, W, C] as an address that a page can show; lighter while it is `moving`."""
+    data, kind = encode_frame(pixels, moving)
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def tile(pixels: np.ndarray) -> str:
     """A picture [H, W, C] made small, as an address that a page can show."""
-    if max(pixels.shape[:2]) > LOSSLESS_UP_TO:
+    if max(pixels.shape[:2]) > LOSSLESS_SIDE:
         image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
         image.thumbnail((TILE, TILE), Image.Resampling.LANCZOS)
         pixels = np.asarray(image).reshape(image.height, image.width, -1)
     return picture(pixels)
 
 
-def _frame(result: RenderResult) -> dict:
+def _frame(result: RenderResult, moving: bool = False) -> dict:
     """A rendered picture as the stage shows it."""
-    seconds, digest = result.seconds, result.request.model_hash
-    shown = {"src": picture(result.pixels), "ms": round(1000 * seconds, 1), "path": result.path, "digest": digest}
+    took, digest = round(1000 * result.seconds, 1), result.request.model_hash
+    shown = {"src": picture(result.pixels, moving), "ms": took, "path": result.path, "digest": digest}
     return {**shown, "preview": result.preview}
 
 

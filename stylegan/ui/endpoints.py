@@ -23,7 +23,6 @@ from stylegan.ui.answers import file_of
 from stylegan.ui.keepsakes import request_in
 from stylegan.ui.session import AppContext
 
-
 KEPT_SECONDS = 3600
 
 

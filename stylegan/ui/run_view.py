@@ -11,6 +11,7 @@ from typing import Any
 
 from stylegan.errors import StyleGANError
 from stylegan.training.config import TrainConfig
+from stylegan.training.live import LIVE
 from stylegan.training.run import TrainingRun, list_runs, run_folder
 from stylegan.training.run_files import thin
 from stylegan.training.verdict import best_by_moment
@@ -86,6 +87,7 @@ def run_view(run: TrainingRun | None) -> dict[str, Any]:
         "sheets": [name for name, path in _sheets(run).items() if path.is_file()],
         "verdict": asdict(run.verdict()),
         "best": (run.best() or {}).get("nimg"),
+        "live": {name: config.get(name) for name in LIVE} if state == "running" else {},
         "snapshots": [[seen, kimg(seen)] for seen, _ in run.snapshots()],
         "charts": [*charts(config, run.series(CURVES, POINTS), run.metrics()), *_memory_charts(ticks)],
     }
@@ -216,6 +218,21 @@ def picture(root: Path, question: Any) -> dict[str, str]:
         return {"src": "data:image/jpeg;base64," + base64.b64encode(path.read_bytes()).decode()}
     except (StyleGANError, OSError, KeyError, TypeError, ValueError, OverflowError, AttributeError):
         return {"error": "That picture is no longer there."}
+
+
+def change(root: Path, question: Any) -> dict[str, str]:
+    """Change live settings of a run: {"run": name, "values": {setting: number}}; an answer in words or an error."""
+    try:
+        run = TrainingRun(run_folder(root, str(question["run"])))
+        values = dict(question["values"])
+        if not values or not run.is_active():
+            return {"error": "Nothing was changed; the run does not train, or no number is new."}
+        run.edit(**values)
+    except StyleGANError as error:
+        return {"error": str(error)}
+    except (KeyError, TypeError, ValueError):
+        return {"error": "That is not a change of settings."}
+    return {"words": "Taken at the next tick, within seconds."}
 
 
 def snapshot_at(run: TrainingRun, nimg: int) -> Path | None:

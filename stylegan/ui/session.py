@@ -41,7 +41,8 @@ class AppContext:
     `data_roots` are the folders pictures may be read from; `timer_seconds` is how often a page looks for news; `live`
     off means that the picture follows when a control is let go; `public` that others than this machine see the page.
     `published` are the models to download by name; `mirrors` ("host:port") the places trusted without https.
-    `library` is the user's folder of favourites; there is none without it, nor where uploads are off.
+    `library` is the user's folder of favourites; there is none without it, nor where uploads are off. `clip` is the
+    user's own weights file for directions from words.
     """
 
     renderer: Renderer
@@ -56,6 +57,7 @@ class AppContext:
     published: Mapping[str, Published] = field(default_factory=lambda: CATALOGUE)
     mirrors: tuple[str, ...] = ()
     library: Path | None = None
+    clip: Path | None = None
 
 
 @dataclass(frozen=True)

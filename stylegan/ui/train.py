@@ -67,7 +67,7 @@ class _Tab:
                                       elem_id="train-snapshot")
             self.stop = gr.Button("Stop and save", size="md", scale=0, min_width=120, visible=False,
                                   elem_id="train-stop")
-        self.view = widget("train-run", [self.picture])
+        self.view = widget("train-run", [self.picture, self.change])
 
     def _make_form(self) -> None:
         """Everything that decides a new run."""
@@ -237,6 +237,12 @@ class _Tab:
     def picture(self, question: Any) -> dict[str, str]:
         """A grid for the page: {"run": name, "nimg": count} or {"run": name, "reals": true}."""
         return run_view.picture(self.context.runs_root, question)
+
+    def change(self, question: Any) -> dict[str, str]:
+        """New live settings from the page, where training may be started from it."""
+        if not self.context.allow_training:
+            return {"error": "Settings cannot be changed from this page; use the shell of the machine that trains."}
+        return run_view.change(self.context.runs_root, question)
 
     def _act(self, name: str | None, act: Callable[[TrainingRun], Any], said: str = "") -> dict:
         """Do something with a run, then show it anew; a mistake is one sentence."""

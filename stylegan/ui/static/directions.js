@@ -12,7 +12,11 @@ const family = each => ["pca", "sefa", "channel"].includes(each.kind) ? each.kin
 const belongs = (each, of) => of === "all" || (of === "mine" ? isMine(each) : of === "starred" ? each.starred : family(each) === of && !isMine(each));
 const zoneOf = each => effects.get(each.name)?.zone || each.zone;
 const strengthOf = name => studio.edits.find(edit => edit.direction === name)?.strength ?? (studio.edits.some(edit => edit.direction === name) ? 1 : 0);
-const ask = (name, question = {}) => studio.call(name, {session: studio.session, ...question}, server);
+// Ask about the present model; an answer that comes after another one was opened is dropped.
+async function ask(name, question = {}) {
+  const model = studio.facts.name, answer = await studio.call(name, {session: studio.session, ...question}, server);
+  return model === studio.facts.name ? answer : null;
+}
 const words = number => number > 0 ? `+${number}` : String(number).replace("-", "−");
 
 // --- strips: a queue of what is in view, one at a time; when the picture moves on, what waits is dropped -----------------
@@ -53,7 +57,7 @@ function card(each) {
   const star = small("star", `Star ${name}`, async () => take(await ask("star", {name, starred: !each.starred})), "sg-star");
   star.setAttribute("aria-pressed", String(each.starred));
   const about = h("span", {class: "sg-dim sg-dir-about", title: each.about}, each.about);
-  const tools = h("div", {class: "sg-dir-tools"}, pick, channelOnly(each) ? null : star);
+  const tools = h("div", {class: "sg-dir-tools"}, pick, each.source ? star : null);
   if (isMine(each)) tools.append(small("pencil", `Rename ${name}`, () => rename(title, name)), small("trash", `Delete the direction ${name}`, () => remove(name)));
   const node = h("div", {class: "sg-dir", role: "listitem"}, h("div", {class: "sg-dir-head"}, title, about, tools), tiles);
   node.direction = name; node.dataset.name = name; node.epoch = -1; node.facts = JSON.stringify(each);
@@ -85,7 +89,6 @@ function card(each) {
   watcher.observe(node);
   return node;
 }
-const channelOnly = each => each.kind === "channel" && each.source === "";
 function rename(title, name) {
   const field = h("input", {type: "text", class: "sg-text sg-rename", value: name, maxLength: 64, "aria-label": `New name of ${name}`});
   let over = false;                                                       // taking the field away blurs it, and that must not count
@@ -234,7 +237,7 @@ const picked = h("span", {class: "sg-dim"}), mergedName = h("input", {type: "tex
 const mergeButton = button("plus", "Add the picked directions up to one new direction", async () =>
   take(await ask("merge", {names: [...picks], name: mergedName.value.trim()})), "Merge");
 const pack = async format => {
-  const answer = await ask("save_pack", {names: picks.size ? [...picks] : known().filter(isMine).map(each => each.name), format});
+  const answer = await ask("save_pack", {names: [...picks], format});
   if (answer) { studio.saveFile(answer.download); studio.say(answer.said, "good"); }
 };
 const picksBar = h("div", {class: "sg-bar sg-picks", hidden: true}, picked, h("span", {class: "sg-grow"}), mergedName, mergeButton,
@@ -260,20 +263,19 @@ studio.saveFile = ({name, data, kind: type}) => h("a", {href: `data:${type};base
 // --- finding them in the background -----------------------------------------------------------------------------------------
 const bar = h("progress", {max: 1, value: 0}), telling = h("span", {class: "sg-dim"});
 const stop = button("close", "Stop looking for directions", async () => follow(await ask("stop_finding")));
-const search_ = button("find", "Look for PCA, SeFa and channel directions of this model", async () => follow(await ask("find")), "Find directions");
+const findAgain = button("find", "Look for PCA, SeFa and channel directions of this model", async () => follow(await ask("find")), "Find directions");
 const progress = h("div", {class: "sg-arrival sg-finding", hidden: true, role: "status"}, h("b", {}, "Finding directions"), bar, telling, stop);
-search_.id = "find-directions"; search_.hidden = true;
-let polling = 0, counted = 0;
+findAgain.id = "find-directions"; findAgain.hidden = true;
+let polling = 0;
 async function follow(answer) {
   clearTimeout(polling);
   if (!answer) return;
-  const {state, done, message, found} = answer.progress, running = state === "running";
-  progress.hidden = !running; search_.hidden = !["stopped", "failed"].includes(state);
+  const {state, done, message} = answer.progress, running = state === "running";
+  progress.hidden = !running; findAgain.hidden = !["stopped", "failed"].includes(state);
   bar.value = done; telling.textContent = message;
   element.dataset.finding = state;
   if (answer.directions && answer.directions.length !== known().length) { take({directions: answer.directions}); rankedFor = ""; rank(); }
   if (state === "failed") studio.say(message, "bad");
-  counted = found;
   if (running) polling = setTimeout(async () => element.isConnected && follow(await ask("finding")), 500);
 }
 
@@ -284,6 +286,7 @@ function build() {
   clearTimeout(polling);
   ask("find", {gently: true}).then(follow);
 }
+let resting = 0;
 const again = studio.whenSeen(element, () => {
   epoch++;
   for (const node of cards.values()) node.mark();
@@ -291,9 +294,8 @@ const again = studio.whenSeen(element, () => {
   clearTimeout(resting);
   resting = setTimeout(rank, 700);
 }, 200);
-let resting = 0;
 studio.on("session", element, ({dragging}) => { if (!dragging) for (const node of cards.values()) node.mark(); });
 studio.on("model", element, build);
-root.append(h("div", {class: "sg-bar sg-head"}, h("h2", {}, "Directions"), h("span", {class: "sg-grow"}), search_, findButton, leave, importButton), progress,
+root.append(h("div", {class: "sg-bar sg-head"}, h("h2", {}, "Directions"), h("span", {class: "sg-grow"}), findAgain, findButton, leave, importButton), progress,
             h("div", {class: "sg-bar sg-filter"}, filters, h("span", {class: "sg-grow"}), search, order), picksBar, note, list);
 if (studio.facts) { build(); again(); }

@@ -96,7 +96,10 @@ const from = h("input", {type: "text", class: "sg-text", placeholder: "a face", 
 async function make(question, asked) {
   const label = name.value.trim();
   if (!label) { name.focus(); return studio.say("Give the direction a name first.", "bad"); }
+  if (question === "make_text") studio.say("Reading the words and asking the channels; this can take a minute…");
+  madeFrom[way].disabled = true;
   const answer = await ask(question, {...asked, name: label, against: [...(studio.picks || [])]});
+  madeFrom[way].disabled = false;
   if (!answer) return;
   name.value = "";
   studio.emit("found", answer);

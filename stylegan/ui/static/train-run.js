@@ -25,12 +25,25 @@ const judged = h("p", {class: "tr-verdict", id: "train-verdict", role: "status"}
 const SHEETS = {reals: "Training pictures", augmented: "What the discriminator sees", nearest: "Generated | nearest training picture"};
 const choice = h("select", {class: "tr-sheet", id: "train-sheet", "aria-label": "Pictures beside the generated grid"});
 choice.addEventListener("change", () => showReals());
+const LIVE = {gamma: ["R1 gamma", 0.01], lr: ["Learning rate", 0.0001], ada_target: ["ADA target", 0.05], ada_cap: ["ADA limit", 0.05]};
+const knobs = Object.fromEntries(Object.entries(LIVE).map(([key, [, step]]) => [key, h("input", {type: "number", min: 0, step: "any", "data-step": step, id: `train-live-${key}`})]));
+const apply = button(null, "Change these settings of the run at its next tick", change, "Apply", "tr-apply");
+apply.id = "train-live-apply";
+const answered = h("span", {class: "tr-answer", role: "status"});
+const live = h("details", {class: "tr-live", id: "train-live"}, h("summary", {}, "Change while it trains"),
+  h("div", {class: "tr-knobs"}, ...Object.entries(LIVE).map(([key, [label]]) => h("label", {}, label, knobs[key])), apply, answered));
+async function change() {
+  const values = {};
+  for (const [key, knob] of Object.entries(knobs)) if (knob.value !== "" && Number(knob.value) !== view.live?.[key]) values[key] = Number(knob.value);
+  const answer = await server.change({run: view.run, values}).catch(() => ({error: "The page has lost its connection; reload it."}));
+  answered.textContent = answer.error || answer.words; answered.classList.toggle("tr-alarm", Boolean(answer.error));
+}
 const body = h("div", {class: "tr-body"},
   h("div", {class: "tr-head"}, chip, name, goal), bar, facts, said, judged,
   h("div", {class: "tr-pictures"},
     h("figure", {class: "tr-left"}, h("figcaption", {}, "Generated, always the same seeds ", when), fake),
     h("figure", {class: "tr-right"}, h("figcaption", {}, choice), real)),
-  h("div", {class: "tr-scrub"}, play, first, range, last, open), charts);
+  h("div", {class: "tr-scrub"}, play, first, range, last, open), live, charts);
 const empty = h("div", {class: "tr-empty"}, h("b", {}), h("span", {}));
 function sayEmpty(title, words) { empty.firstChild.textContent = title; empty.lastChild.textContent = words; }
 root.replaceChildren(empty, body);
@@ -187,6 +200,10 @@ function update() {
   root.classList.toggle("tr-blank", !num);
   judged.dataset.verdict = view.verdict?.name || "";
   verdict.textContent = view.verdict?.name || ""; because.textContent = view.verdict?.reason || ""; advice.textContent = view.verdict?.advice || "";
+  const settings = view.live || {};
+  live.hidden = !Object.keys(settings).length;
+  if (!live.contains(document.activeElement)) for (const [key, knob] of Object.entries(knobs)) knob.value = settings[key] == null ? "" : +settings[key].toPrecision(6);
+  if (view.run !== before) answered.textContent = "";
   const sheets = view.sheets || [], chosen = choice.value;
   if ([...choice.options].map(option => option.value).join() !== sheets.join()) {
     choice.replaceChildren(...sheets.map(sheet => h("option", {value: sheet}, SHEETS[sheet])));
