@@ -307,6 +307,14 @@ def test_networks_that_cost_too_much_are_not_differentiated(folder, monkeypatch)
     assert [effect.name for effect in effects] == ["pca1"] and effects[0].zone in (FORM, TEXTURE, COLOUR)
 
 
+def test_a_flat_w_gives_what_it_has(folder):
+    generator = Renderer(folder).model("tiny").generator
+    with torch.no_grad():
+        generator.mapping.fc1.weight[5:] = 0  # five dimensions of 32 are left
+    found = [one for step in discover(generator, frozenset({"sefa", "channel"})) for one in step.directions]
+    assert [one.name for one in found] == ["pca1", "pca2", "pca3", "pca4"]
+
+
 def test_a_search_that_fails_says_so(folder, monkeypatch):
     from stylegan.directions import discover as room
 

@@ -264,6 +264,9 @@ def test_the_laws_of_analogies():
     assert torch.equal(analogy(a, a, c).ws, c.ws)
     assert torch.equal(analogy(a, b, a).ws, b.ws) and torch.equal(analogy(a, b, a).offsets[0], b.offsets[0])
     assert torch.allclose(analogy(b, a, analogy(a, b, c)).ws, c.ws)
+    way = channel_direction(toy, "s0.3")
+    shifted = analogy(a.move(way, 2.0), a.move(way, 1.0), c.move(way, 5.0)).offsets[0]
+    assert torch.allclose(shifted, 4 * way.channels[0][None], atol=1e-5)
     with pytest.raises(RequestError, match="same model"):
         analogy(a, b, picture(num_ws=L + 1))
     with pytest.raises(RequestError, match="gathered"):
@@ -340,6 +343,10 @@ def test_sorted_channels_are_the_ones_that_tell_apart():
     found = find_sorted(toy, yes, no, num_channels=1)
     assert found.kind == "styles" and found.rows == {1: 2} and found.channels[1].nonzero().flatten().tolist() == [1]
     assert float(found.channels[1][1]) == pytest.approx(float(SPREAD[6]), rel=0.06)  # one deviation, and upwards
+    eye = torch.eye(D)
+    hidden = StyleToy(SPREAD, [eye[[6] * 5], eye[5:9], eye[9:12]])
+    hidden.synthesis.painters[0].patterns[:] = 0  # five channels that tell them apart just as well, and paint nothing
+    assert find_sorted(hidden, yes, no, num_channels=1).rows == {1: 2}
     with pytest.raises(DirectionError, match="at least 1"):
         find_sorted(toy, yes, no, num_channels=0)
 

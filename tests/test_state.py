@@ -114,6 +114,14 @@ def test_a_picture_keeps_the_rows_for_its_own_machine(machines, tmp_path):
     assert np.array_equal(*pictures)
 
 
+def test_damaged_rows_in_a_picture_do_not_matter(keepsakes):
+    result = keepsakes.renderer.render(RenderRequest("tiny", seed=3))
+    wrong = {"to_json": lambda self: '{"format":1,"evil":1}'}
+    data = encode_png(result.pixels, result.request, stack=type("Stack", (), wrong)())
+    back = keepsakes.restore({"data": base64.b64encode(data).decode()})
+    assert back["mood"] == "good" and back["session"]["request"]["seed"] == 3
+
+
 def test_channels_stay_rows_beside_what_is_baked(machines):
     name, here, there = machines
     result = here.render(state(name, (Edit("s1.2", 2.0), Edit("mine", 2.0))))

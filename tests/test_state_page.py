@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import zipfile
 from collections.abc import Iterator
@@ -259,6 +260,29 @@ def test_the_layers_show_what_is_inside(page):
     before = page.locator(".sg-features").get_attribute("src")
     seed(page, 30)
     page.wait_for_function("before => document.querySelector('.sg-features').src !== before", arg=before)
+
+
+def test_a_preview_follows_the_hand_and_the_whole_picture_comes_when_it_rests(page, monkeypatch):
+    live = Renderer.live
+
+    def slow(self, session, request, sequence=None, dragging=False, budget=0.1):
+        result = live(self, session, request, sequence)
+        return dataclasses.replace(result, pixels=result.pixels[::4, ::4], preview=True) if dragging else result
+
+    monkeypatch.setattr(Renderer, "live", slow)
+    steps(page, 1)
+    thumb = page.locator("#psi input[type=range]").bounding_box()
+    y = thumb["y"] + thumb["height"] / 2
+    page.mouse.move(thumb["x"] + thumb["width"] * 0.5, y)
+    page.mouse.down()
+    page.mouse.move(thumb["x"] + thumb["width"] * 0.2, y, steps=4)
+    page.wait_for_selector("#stage [data-preview='true']")
+    assert page.locator(".sg-timing").inner_text().startswith("preview 4 px · ")
+    assert page.locator("#stage canvas").first.evaluate("node => getComputedStyle(node).imageRendering") == "auto"
+    page.mouse.up()
+    page.wait_for_selector("#stage [data-preview='false']")
+    steps(page, 2)
+    assert page.locator("#stage canvas").first.evaluate("node => node.width") == 16
 
 
 def test_the_page_tells_how_quick_it_is(page):

@@ -227,6 +227,18 @@ def test_the_view_gives_the_verdict_the_best_and_the_gap_to_held_out_pictures(tm
         assert list(run_view.picture(tmp_path, {"run": "faces", "sheet": sheet})) == ["error"]
 
 
+def test_a_new_run_starts_from_the_last_state_or_the_best_snapshot_of_another(tmp_path):
+    run = make_run(tmp_path)
+    assert train_form.run_sources(tmp_path) == ["run: faces"]
+    run.note_best(500, "KID", 0.1, 5.0)
+    assert train_form.run_sources(tmp_path) == ["run: faces", "run: faces (best)"]
+    assert train_form.run_source(tmp_path, "run: faces") == str(run.path)
+    assert train_form.run_source(tmp_path, "run: faces (best)") == str(run.snapshot_path(500))
+    for gone in ("run: nobody", "run: nobody (best)", "run: ../faces", "run: "):
+        with pytest.raises(StyleGANError):
+            train_form.run_source(tmp_path, gone)
+
+
 def test_a_page_changes_only_what_may_change_of_a_run_that_trains(tmp_path):
     run = make_run(tmp_path)
     assert run_view.run_view(run)["live"]["ada_cap"] == 0.8

@@ -263,6 +263,34 @@ def test_terminating_the_command_saves_and_ends_within_seconds(tmp_path, repo):
     assert run.state() == "stopped" and run.snapshots()
 
 
+@pytest.mark.parametrize("hold", [False, True])
+def test_a_closed_terminal_saves_and_ends_the_run_unless_it_was_started_with_nohup(tmp_path, repo, hold):
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in TINY.items()]
+    command = [sys.executable, "-m", "stylegan", "train", *flags, f"--out={tmp_path / 'run'}", "--kimg=1000"]
+    process = subprocess.Popen(["nohup", *command] if hold else command, cwd=repo, stdout=subprocess.PIPE,
+                               env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
+    run = TrainingRun(tmp_path / "run")
+    try:
+        for _ in range(600):
+            if run.status().get("state") == "running":
+                break
+            time.sleep(0.1)
+        process.stdout.close()  # from now on printing fails
+        process.send_signal(signal.SIGHUP)
+        if hold:
+            reached = run.status()["nimg"]
+            for _ in range(300):
+                if run.status()["nimg"] > reached:
+                    break
+                time.sleep(0.1)
+            assert process.poll() is None and run.status()["nimg"] > reached
+            process.send_signal(signal.SIGTERM)
+        process.wait(timeout=60)
+    finally:
+        process.kill()
+    assert run.state() == "stopped" and run.snapshots() and run.reason() == ""
+
+
 def test_the_command_line_names_what_is_wrong(repo):
     command = [sys.executable, "-m", "stylegan", "train", "--data", "nowhere.zip", "--out", "x/y", "--resolution", "50"]
     result = subprocess.run(command, cwd=repo, capture_output=True, text=True)

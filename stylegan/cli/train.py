@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import sys
 from pathlib import Path
 
 from stylegan.options import add_arguments as add_options
@@ -30,8 +32,16 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         _print_plan(config)
         return 0
-    train(config, echo=lambda line: print(line, flush=True))
+    train(config, echo=_say)
     return 0
+
+
+def _say(line: str) -> None:
+    """Print a line; a terminal that has gone is no reason to stop training."""
+    try:
+        print(line, flush=True)
+    except OSError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the rest of the process
 
 
 def _print_plan(config: TrainConfig) -> None:
@@ -52,4 +62,6 @@ def _print_plan(config: TrainConfig) -> None:
     print(json.dumps(resolved.to_dict(), indent=2))
     for line in estimate(resolved, world=num_ranks()).to_text().splitlines():
         print(f"# {line}")
-    print(f"# {describe_device(pick_device(resolved.device))}; within a factor of two, classes not counted")
+    device = pick_device(resolved.device)
+    trust = "within a factor of two" if device.type == "cpu" else "rough: the share of a GPU's rate is not measured yet"
+    print(f"# {describe_device(device)}; {trust}, classes not counted")

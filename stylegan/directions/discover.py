@@ -15,7 +15,7 @@ from stylegan.directions.pca import find_pca
 from stylegan.directions.sefa import find_sefa
 from stylegan.directions.store import cache_path, load_directions, save_directions, tied
 from stylegan.directions.styles import CHANNEL
-from stylegan.errors import StyleGANError
+from stylegan.errors import DirectionError, StyleGANError
 from stylegan.latents import Direction
 from stylegan.models import LoadedModel
 from stylegan.networks.generator import Generator
@@ -59,14 +59,23 @@ def discover(generator: Generator, known: frozenset[str] = frozenset(), class_na
         found = find_sefa(generator, num, samples=_AT_ONCE, seed=seed)
         yield DiscoverStep(0.1, "principal components of W", tuple(found))
     if "pca" not in known:
-        found = find_pca(generator, num, seed=seed)
-        yield DiscoverStep(0.3, "the model's classes" if generator.num_classes > 1 else "channels", tuple(found))
+        yield DiscoverStep(0.3, "the model's classes", tuple(_components(generator, num, seed)))
     if "attribute" not in known and generator.num_classes > 1:
         yield DiscoverStep(0.4, "channels", tuple(find_classes(generator, usable_names(class_names), seed=seed)))
     if CHANNEL not in known and takes_gradients(generator):
         for done, found in search_channels(generator, NUM_CHANNELS, seed=seed):
             yield DiscoverStep(0.4 + 0.6 * done, "channels that change pictures most", tuple(found))
     yield DiscoverStep(1.0, "done")
+
+
+def _components(generator: Generator, num: int, seed: int) -> list[Direction]:
+    """The principal components that there are: a model whose W is nearly flat has fewer than `num`."""
+    while num:
+        try:
+            return find_pca(generator, num, seed=seed)
+        except DirectionError:
+            num //= 2
+    return []
 
 
 def usable_names(class_names: Sequence[str]) -> tuple[str, ...]:

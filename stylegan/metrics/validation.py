@@ -1,5 +1,7 @@
 """Do the metrics tell the truth? Real pictures, damaged more and more, must score worse and worse.
 
+No single number sees all: KID of r64-v1 is nearly blind to faint noise, which SWD shows; fidelity says nothing of
+missing kinds, which recall and coverage show; replayed training pictures score best of all, and AuthPct flags them.
 N pictures, R resolution, C channels.
 """
 

@@ -52,18 +52,18 @@ class Estimate:
 
 
 def estimate(config: TrainConfig, num_classes: int = 0, world: int = 1, rate: float | None = None) -> Estimate:
-    """Estimate a resolved config; `rate` in GFLOP/s is measured when it is not given. Within a factor of two."""
-    num = max(config.batch // (world * config.accumulate), 1)
+    """Estimate a resolved config; `rate` in GFLOP/s is measured when it is not given. Within a factor of two on a processor."""
+    num, device = max(config.batch // (world * config.accumulate), 1), pick_device(config.device)
+    dtype = autocast_dtype(device)
     with FakeTensorMode(), torch.random.fork_rng(devices=[]):
         generator = build_generator(config.generator(num_classes))
         discriminator = Discriminator(config.discriminator(num_classes))
-        passes = _Passes(config, generator, discriminator, num, num_classes)
+        passes = _Passes(config, generator, discriminator, num, num_classes, dtype)
         gflop, activations = passes.measure()
     sizes = [sum(p.numel() for p in network.parameters()) for network in (generator, discriminator)]
     weights = 4 * (COPIES * sizes[0] + (COPIES - 2) * sizes[1])
     state = 4 * (5 * sizes[0] + 3 * sizes[1])  # weights and moments of both, two averages
-    device = pick_device(config.device)
-    rate = rate or convolution_rate(device, autocast_dtype(device))
+    rate = rate or convolution_rate(device, dtype)
     speed = world * rate * SHARE_OF_RATE / gflop
     kimg = min([v for v in (config.kimg, config.minutes * 60 * speed / 1000) if v])
     return Estimate(*sizes, gflop, PROCESS_MB + (weights + activations + state) / 2**20, speed, kimg,
@@ -86,8 +86,9 @@ class _Flops(TorchDispatchMode):
 class _Passes:
     """The passes of one step over a share of the batch, on fakes."""
 
-    def __init__(self, config: TrainConfig, generator, discriminator, num: int, num_classes: int):
+    def __init__(self, config: TrainConfig, generator, discriminator, num: int, num_classes: int, dtype: torch.dtype):
         self.config, self.generator, self.discriminator, self.num = config, generator, discriminator, num
+        self.dtype = dtype
         self.label = torch.zeros(num, num_classes) if num_classes else None
 
     def measure(self) -> tuple[float, float]:
@@ -114,12 +115,12 @@ class _Passes:
         """Images and the ws they were made of."""
         w = self.generator.mapping(torch.zeros(self.num, self.generator.z_dim), self.label)
         ws = w[:, None].expand(-1, self.generator.num_ws, -1)
-        return self.generator.synthesis(ws, Noise("random")), ws
+        return self.generator.synthesis(ws, Noise("random"), self.dtype), ws
 
     def _main_g(self) -> None:
         """Generator through the discriminator."""
         self.discriminator.requires_grad_(False)
-        logits = self.discriminator(self._fakes()[0], self.label)
+        logits = self.discriminator(self._fakes()[0], self.label, self.dtype)
         generator_loss(logits).mean().backward()
         self.discriminator.requires_grad_(True)
 
@@ -128,7 +129,7 @@ class _Passes:
         self.generator.requires_grad_(False)
         fakes, _ = self._fakes()
         self.generator.requires_grad_(True)
-        logits = [self.discriminator(images, self.label) for images in (torch.zeros_like(fakes), fakes)]
+        logits = [self.discriminator(images, self.label, self.dtype) for images in (torch.zeros_like(fakes), fakes)]
         discriminator_loss(*logits).mean().backward()
 
     def _penalty(self) -> None:
@@ -136,7 +137,7 @@ class _Passes:
         size = self.config.resolution
         for _ in range(1 + self.config.r2):
             images = torch.zeros(self.num, 3, size, size).requires_grad_(True)
-            gradient_penalty(self.discriminator(images, self.label), images).mean().backward()
+            gradient_penalty(self.discriminator(images, self.label, self.dtype), images).mean().backward()
 
     def _path_length(self) -> None:
         """Path length on the whole share; its half is accounted for by the caller."""

@@ -196,11 +196,14 @@ class _Session:
 
 @contextmanager
 def _signals() -> Iterator[list[int]]:
-    """Collect SIGTERM and Ctrl-C instead of dying of them; the old handlers come back."""
+    """Collect SIGTERM, Ctrl-C and a closed terminal instead of dying of them; the old handlers come back."""
     asked: list[int] = []
     before = {}
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)]
     try:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in numbers:
+            if signal.getsignal(number) == signal.SIG_IGN:  # nohup: somebody wants it to go on
+                continue
             before[number] = signal.signal(number, lambda received, frame: asked.append(received))
     except ValueError:
         pass  # not the main thread: whoever started the loop there stops it through the folder

@@ -115,10 +115,10 @@ class Keepsakes:
     def _best_request(self, data: bytes) -> RenderRequest:
         """The request of a file as it was set, where that renders here; else in the form that travels."""
         request = request_in(data)
-        stack = read_request(data, stack=True) if data.startswith(PNG) else request
-        if stack == request:
-            return request
         try:
+            stack = read_request(data, stack=True) if data.startswith(PNG) else request
+            if stack == request:
+                return request
             same = self.renderer.render(stack).request == stack
             return stack if same and self.renderer.verify(stack, load_pixels(data)) is None else request
         except StyleGANError:

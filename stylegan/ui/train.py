@@ -11,10 +11,10 @@ from gradio.context import Context
 from gradio.events import Dependency
 
 from stylegan.data.images import sample_sets
-from stylegan.errors import CheckpointError, StyleGANError
+from stylegan.errors import StyleGANError
 from stylegan.options import option_of
 from stylegan.training.config import PRESETS, TrainConfig
-from stylegan.training.run import TrainingRun, list_runs, run_folder
+from stylegan.training.run import TrainingRun
 from stylegan.ui import run_view, train_form
 from stylegan.ui.controls import widget
 from stylegan.ui.session import AppContext
@@ -22,7 +22,6 @@ from stylegan.ui.train_form import FOLDER, SAMPLE, UPLOAD, Form
 
 RESOLUTIONS = (16, 32, 64, 128, 256, 512, 1024)
 PICTURE_TYPES = [".zip", ".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"]
-RUN_PREFIX = "run: "  # marks a run among the checkpoints to continue from
 NO_TRAINING = ("Training cannot be started from this page, because others can reach it or its processor is shared; "
                "start the app with `--training`, or give the command below on your own machine.")
 
@@ -222,7 +221,7 @@ class _Tab:
     def on_choices(self) -> dict:
         """The models and runs that training can start from."""
         models = [entry.name for entry in self.context.models.list()]
-        runs = [RUN_PREFIX + run.name for run in list_runs(self.context.runs_root) if run.snapshots()]
+        runs = train_form.run_sources(self.context.runs_root)
         choices = [("nothing", ""), *((one, one) for one in models + runs)]
         return {self.transfer: gr.Dropdown(choices=choices)}
 
@@ -264,9 +263,6 @@ class _Tab:
 
     def _transfer(self, chosen: str) -> str:
         """The file or run folder behind a choice of 'Continue from'; a StyleGANError names what there is."""
-        if not chosen.startswith(RUN_PREFIX):
+        if not chosen.startswith(train_form.RUN_PREFIX):
             return str(self.context.models.find(chosen)) if chosen else ""
-        folder = run_folder(self.context.runs_root, chosen.removeprefix(RUN_PREFIX))
-        if not TrainingRun(folder).snapshots():
-            raise CheckpointError(f"The run {folder.name} has no snapshot to continue from; choose another.")
-        return str(folder)
+        return train_form.run_source(self.context.runs_root, chosen)

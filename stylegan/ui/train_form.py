@@ -15,7 +15,7 @@ import numpy as np
 
 from stylegan.data.images import ImageSet, open_images, sample_sets, suggest_resolution
 from stylegan.data.prepare import prepare
-from stylegan.errors import DataError, TrainingError
+from stylegan.errors import CheckpointError, DataError, TrainingError
 from stylegan.options import options_of
 from stylegan.pixels import encode_jpeg, grid
 from stylegan.training.config import TrainConfig
@@ -25,6 +25,7 @@ from stylegan.ui import run_view
 SAMPLE, UPLOAD, FOLDER = "Sample set", "Upload", "Folder"
 THUMB_PIXELS, THUMBS, THUMB_COLUMNS = 48, 24, 12
 SKIPPED_SHOWN = 200
+RUN_PREFIX, BEST_SUFFIX = "run: ", " (best)"  # mark a run among the checkpoints to continue from
 PICTURES = "pictures.zip"  # where the pictures of an upload stay, inside the run folder
 
 
@@ -199,6 +200,22 @@ def budget(run: TrainingRun) -> tuple[str, float]:
     unit, _, asked = run_view.nearer_budget(run_view.resolved_config(run), ticks[-1] if ticks else {},
                                             run.status().get("nimg", 0))
     return unit, asked
+
+
+def run_sources(runs_root: Path) -> list[str]:
+    """The runs that a new one can start from, each by its last state and, to branch from, by its best snapshot."""
+    runs = [run for run in run_view.list_runs(runs_root) if run.snapshots()]
+    return [RUN_PREFIX + run.name + end for run in runs for end in ("", *([BEST_SUFFIX] if run.best() else []))]
+
+
+def run_source(runs_root: Path, chosen: str) -> str:
+    """The run folder, or the best snapshot's file, behind one of `run_sources`; CheckpointError when it is gone."""
+    name = chosen.removeprefix(RUN_PREFIX)
+    run = TrainingRun(run_folder(runs_root, name.removesuffix(BEST_SUFFIX)))
+    best = run.best() if name.endswith(BEST_SUFFIX) else None
+    if not run.snapshots() or (name.endswith(BEST_SUFFIX) and best is None):
+        raise CheckpointError(f"The run {run.name} has no such snapshot to continue from; choose another.")
+    return str(run.snapshot_path(best["nimg"]) if best else run.path)
 
 
 def _require_idle(runs_root: Path) -> None:

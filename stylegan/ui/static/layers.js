@@ -31,7 +31,7 @@ async function look() {
   if (!name) return;
   const mine = ++stamp, answer = await ask("layer", {session: studio.session, name, channel, ...(spot || {})});
   if (!answer || mine !== stamp) return;
-  const {layer, statistics: found, spectrum} = answer, percent = value => `${(100 * value).toFixed(1)} %`, short = value => Number(value).toPrecision(3);
+  const {layer, statistics: found, spectrum} = answer, percent = value => `${(100 * value).toFixed(1)} %`, short = value => String(Number(Number(value).toPrecision(2)));
   image.src = answer.src;
   mark.hidden = !spot;
   if (spot) { mark.style.left = `${100 * spot.x}%`; mark.style.top = `${100 * spot.y}%`; }
