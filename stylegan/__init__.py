@@ -9,6 +9,7 @@ _HOMES = {
     "errors": ("StyleGANError", "RequestError", "CheckpointError", "DataError", "TrainingError", "DownloadError",
                "DirectionError"),
     "request": ("RenderRequest", "Edit", "Mix", "Transform"),
+    "shortcode": ("to_code", "from_code"),
     "seeds": ("z_of",),
     "latents": ("Latents", "Direction"),
     "pixels": ("save_png", "read_request"),

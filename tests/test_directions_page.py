@@ -365,6 +365,8 @@ def test_the_search_in_the_background_shows_how_far_it_is_and_can_be_stopped(bro
     shutil.rmtree(folder / ".cache", ignore_errors=True)
 
     def slow(generator, *_):
+        if not generator.num_classes:
+            return
         yield DiscoverStep(0.0, "factorising the style weights")
         from stylegan.directions.sefa import find_sefa
 

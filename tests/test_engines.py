@@ -9,7 +9,7 @@ from stylegan import models
 from stylegan.engines import packed
 from stylegan.engines.gpu import GpuEngine
 from stylegan.engines.plain import TOLERANCE, PlainEngine
-from stylegan.engines.walk import Plan, Prefixes, Region, prefix_keys, walk
+from stylegan.engines.walk import Plan, Prefixes, Region, _on_grid, prefix_keys, walk
 from stylegan.networks.config import GeneratorConfig
 from stylegan.networks.generator import build_generator
 from stylegan.networks.pieces import Noise, State
@@ -200,7 +200,9 @@ def test_a_key_differs_when_anything_does():
     assert prefix_keys(pieces, _plan(generator, late))[-1] != base[-1]
     region = Region(torch.ones(1, 1, 4, 4), generator.synthesis.styles(late))
     assert prefix_keys(pieces, _plan(generator, ws, regions=(region,)))[:-1] == base[:-1]
-    assert prefix_keys(pieces, _plan(generator, ws, regions=(region,)))[-1] != base[-1]
+    masked = prefix_keys(pieces, _plan(generator, ws, regions=(region,)))[-1]
+    other = Region(torch.zeros(1, 1, 4, 4), region.styles)
+    assert len({masked, base[-1], prefix_keys(pieces, _plan(generator, ws, regions=(other,)))[-1]}) == 3
 
 
 def test_prefixes_stay_within_their_bytes():
@@ -253,6 +255,15 @@ def test_regions_blend_two_pictures(name):
     if name == "skip":
         noises = blended(torch.ones(1, 1, 8, 8), _drawn()), walk(engine, pieces, _plan(generator, edited, _drawn()))
         assert torch.allclose(noises[0], noises[1].state.image, atol=1e-4)
+
+
+def test_a_mask_lies_on_the_picture_and_not_on_its_margins():
+    mask = torch.zeros(1, 1, 32, 32)
+    mask[..., :8] = 1
+    found = _on_grid(mask, torch.zeros(1, 3, 36, 36), 16)[0, 0]  # a picture of 16 px with margins of 10
+    assert found.shape == (36, 36) and bool((found[:, :14] == 1).all()) and not found[:, 14:].any()
+    finer = _on_grid(mask, torch.zeros(1, 3, 64, 64), 64)[0, 0]
+    assert bool((finer[:, :15] == 1).all()) and not finer[:, 17:].any()
 
 
 @pytest.mark.parametrize("name", ["skip", "resnet", "stylegan1", "stylegan3"])

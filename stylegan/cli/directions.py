@@ -243,7 +243,7 @@ def _print(found: list[Direction], matrix: EffectMatrix | None) -> None:
         first, last = direction.layers
         info = direction.info
         notes = [f"{info['share']:.1%} of the spread"] if "share" in info else []
-        notes += [f"{info['change']} of 255 levels"] if "change" in info else []
+        notes += [f"slope {info['change']} levels"] if "change" in info else []
         notes += [f"separation {info['separation']:.2f}"] if "separation" in info else []
         notes += [f"{info['purity']} channels"] if info.get("purity", 1) > 1 else []
         notes += [f"{name} {value:+.2f}" for name, value in info.get("effects", {}).items()]

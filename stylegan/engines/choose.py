@@ -34,6 +34,7 @@ from stylegan.networks.pieces import Noise, PiecewiseSynthesis, State
 
 log = logging.getLogger(__name__)
 ROUNDS = 5
+FEWEST_ROUNDS, ENOUGH_MS = 2, 500.0  # slow pieces are timed less often
 WORTH_IT = 0.95  # a piece changes hands when the other engine takes at most this part of the time
 IDLE_SECONDS = 1.5  # how long nobody must have drawn before a step is taken
 MAX_MODELS, MAX_MACHINES = 64, 8  # choices that are remembered
@@ -190,6 +191,8 @@ def _measure(at_rest: Callable[[Callable[[ChosenEngine], Any]], Any]) -> dict[st
             for name, times in taken.items():
                 after[name], ms = at_rest(lambda engine, args=(name, index, state): _timed(engine, *args))
                 times += [ms] if turn else []
+            if turn >= FEWEST_ROUNDS and max(map(sum, taken.values())) > ENOUGH_MS:
+                break
         state = after[names[0]]
         if compiled and not all(map(_agree, state, after[names[1]])):
             taken.pop(names[1])

@@ -52,7 +52,7 @@ class Estimate:
 
 
 def estimate(config: TrainConfig, num_classes: int = 0, world: int = 1, rate: float | None = None) -> Estimate:
-    """Estimate a resolved config; `rate` in GFLOP/s is measured when it is not given. Within a factor of two on a processor."""
+    """Estimate a resolved config, on a processor within a factor of two; `rate` in GFLOP/s is measured if not given."""
     num, device = max(config.batch // (world * config.accumulate), 1), pick_device(config.device)
     dtype = autocast_dtype(device)
     with FakeTensorMode(), torch.random.fork_rng(devices=[]):

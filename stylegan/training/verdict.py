@@ -1,8 +1,8 @@
 """How a run is doing, in one word with its reason and what to do: a pure function of what the run has written.
 
-The rules are those of a person who watches the held-out signals and not the losses; thresholds are named below,
-first guesses that logged runs may correct. KID decides on quality, diversity and recall on collapse, the gap between what the discriminator
-says of training and of held-out pictures on memorisation (arXiv 2006.06676 section 3.1), p on leaking augmentation.
+The rules are those of a person who watches the held-out signals and not the losses; the thresholds below are first
+guesses that logged runs may correct. KID decides on quality, diversity and recall on collapse, the gap between what the
+discriminator says of training and of held-out pictures on memorisation (arXiv 2006.06676 section 3.1), p on leaks.
 """
 
 from __future__ import annotations
