@@ -212,7 +212,7 @@ async function rank() {
 
 // --- directions that change a region -----------------------------------------------------------------------------------
 const findButton = button("brush", "Find the directions that change a region which you paint", () => studio.emit("paint", {
-  title: "what should change", read: () => region || new Uint8Array(32 * 32), keep: mask => { region = mask; },
+  title: "search", lead: "Paint what should change, then press Done.", read: () => region || new Uint8Array(32 * 32), keep: mask => { region = mask; },
   done: mask => { region = mask; findInside(); }}), "Find in a region");
 const leave = button("close", "Show all directions again", () => { leaveRegion(); fill(); }, "All directions");
 findButton.id = "find-region"; leave.id = "leave-region"; leave.hidden = true;

@@ -1,5 +1,5 @@
 // Painting a region on the picture: a mask of 32 x 32 cells, with a brush, an eraser and the keyboard.
-// "paint" {title, read() -> mask or null when its row is gone, keep(mask)} begins; "mask" (mask or null) only shows one.
+// "paint" {title, lead, read() -> mask or null when its row is gone, keep(mask), done(mask)} begins; "mask" (mask or null) only shows one.
 const {h, button} = studio;
 const root = element.firstElementChild, SIDE = 32;
 let job = null, mask = new Uint8Array(SIDE * SIDE), stroke = null, erasing = false, radius = 4, at = {x: SIDE / 2, y: SIDE / 2};
@@ -62,7 +62,8 @@ function begin(next) {
   if (job && job.title === next.title) return finish();
   job = next;
   mask = job.read() || new Uint8Array(SIDE * SIDE);
-  title.textContent = job.title;
+  lead.textContent = job.lead || "Painting where it acts: ";
+  title.textContent = job.lead ? "" : job.title;
   bar.hidden = false;
   show(true); aim(at); studio.drawMask(canvas, mask);
   canvas.focus({preventScroll: true});
@@ -92,7 +93,7 @@ studio.on("session", element, () => {
 });
 studio.on("model", element, finish);
 
-const title = h("b", {}), size = h("input", {type: "range", min: 1, max: 12, step: 0.5, value: radius, id: "region-size", "aria-label": "Size of the brush"});
+const lead = h("span", {}), title = h("b", {}), size = h("input", {type: "range", min: 1, max: 12, step: 0.5, value: radius, id: "region-size", "aria-label": "Size of the brush"});
 size.addEventListener("input", () => { radius = Number(size.value); aim(at); });
 const tools = [["brush", "Brush", false], ["eraser", "Eraser", true]].map(([, text, erases]) =>
   h("button", {type: "button", class: "sg-choice", "aria-pressed": String(erasing === erases), onclick: event => {
@@ -101,7 +102,7 @@ const tools = [["brush", "Brush", false], ["eraser", "Eraser", true]].map(([, te
   }}, text));
 const change = to => { mask = mask.map(to); studio.drawMask(canvas, mask); keep(); };
 const bar = h("div", {class: "sg-paintbar", hidden: true, role: "group", "aria-label": "Region"},
-  h("span", {class: "sg-paint-title"}, "Painting where it acts: ", title),
+  h("span", {class: "sg-paint-title"}, lead, title),
   h("div", {class: "sg-bar"}, h("div", {class: "sg-segments"}, ...tools), h("label", {class: "sg-size"}, "Size", size),
     button("invert", "Invert the region", () => change(value => 255 - value), "", ""),
     button("trash", "Clear the region: then it acts everywhere", () => change(() => 0), "", ""),
