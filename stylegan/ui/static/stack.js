@@ -60,7 +60,7 @@ studio.view = session => {
   const {request, parked: held = {}, ...rest} = session;
   const hidden = [...(alone("noise") ? [] : NOISE), ...(alone("transform") ? [] : TRANSFORM)];
   const next = {...picked(held, solo.type === "noise" ? NOISE : solo.type === "transform" ? TRANSFORM : []), ...without(request, hidden)};
-  if (request.edits) next.edits = request.edits.map((edit, at) => ({...edit, enabled: true}));
+  if (request.edits) next.edits = request.edits.map((edit, at) => ({...edit, enabled: alone("edit", at)}));
   return {...rest, request: next, sources: session.sources.map((each, at) => ({...each, enabled: alone("mix", at)}))};
 };
 function checkSolo() {
