@@ -160,7 +160,7 @@ def test_a_hostile_file_gets_its_sentence_and_the_app_lives_on(page, folder, nam
     before, kept = sorted(folder.iterdir()), picture(page)
     page.set_input_files("#controls-column input[type=file]", FIXTURES / "hostile" / name)
     says(page, word)
-    page.wait_for_function("!document.querySelector('.sg-arrival')")
+    page.wait_for_function("!document.querySelector('.sg-arrivals .sg-arrival')")
     assert picture(page) == kept and sorted(folder.iterdir()) == before and not list(tmp_path.iterdir())
     changes(page, lambda: page.click("[aria-label='Next seed']"))
 
@@ -175,13 +175,13 @@ def test_a_published_model_is_fetched_once_accepted_stopped_resumed_and_opened(p
     assert server.offers()["good-8"].url in page.locator("#get-terms").inner_text() and not server.ranges
     assert picture(page) == kept and page.input_value("#model") == "alpha"
     page.click("#get-accept")
-    page.wait_for_selector(".sg-arrival progress[value^='0.5'], .sg-arrival progress[value^='0.49']")
-    with open_page(browser, url, ready=".sg-arrival progress[value]") as other:
-        reads(other, ".sg-arrival", "good-8")
-        other.click(".sg-arrival [aria-label='Stop or close good-8']")
-        reads(page, ".sg-arrival", "stopping")
+    page.wait_for_selector(".sg-arrivals progress[value^='0.5'], .sg-arrivals progress[value^='0.49']")
+    with open_page(browser, url, ready=".sg-arrivals progress[value]") as other:
+        reads(other, ".sg-arrivals", "good-8")
+        other.click(".sg-arrivals [aria-label='Stop or close good-8']")
+        reads(page, ".sg-arrivals", "stopping")
         server.open_to = half + 1000
-        reads(page, ".sg-arrival", "goes on from there")
+        reads(page, ".sg-arrivals", "goes on from there")
     changes(page, lambda: page.click("[aria-label='Next seed']"))
     server.open_to = len(server.data)
     page.select_option("#model", "get:good-8")
@@ -189,7 +189,7 @@ def test_a_published_model_is_fetched_once_accepted_stopped_resumed_and_opened(p
     page.click("#get-accept")
     shows_model(page, "good-8")
     assert server.ranges == [None, f"bytes={half + 1000}-"]
-    page.wait_for_function("!document.querySelector('.sg-arrival')")
+    page.wait_for_function("!document.querySelector('.sg-arrivals .sg-arrival')")
     assert TERMS in page.locator("#model-report").inner_text() and TERMS in (folder / "good-8.md").read_text()
     assert model_hash(folder / "good-8.safetensors") == model_hash(TINY_PICKLE)
     changes(page, lambda: slide(page, "#psi", 0.1))
