@@ -326,6 +326,7 @@ def test_a_run_is_started_watched_from_two_pages_stopped_and_opened(studio):
         choose(page, "#train-resolution", "16")
         page.fill("#train-minutes input", "20")
         page.fill("#train-name :is(input, textarea)", "journey")
+        page.keyboard.press("Tab")
         page.locator("#train-command", has_text="runs/journey").wait_for()
         page.click("#train-start")
         for each in (page, second):
