@@ -6,9 +6,11 @@ import argparse
 import os
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stylegan import background
 from stylegan.device import tune_allocator
 
 if TYPE_CHECKING:
@@ -106,7 +108,7 @@ def main(argv: list[str] | None = None) -> int:
         library=options.library,
         clip=options.clip,
     )
-    threading.Thread(target=_say_speed, args=(context, app.preload(context)), name="doctor", daemon=True).start()
+    background.start(partial(_say_speed, context, app.preload(context)), "doctor")
     if options.public:
         doors = f"Training is {_on(options.training)} (--training), uploads are {_on(options.uploads)} (--uploads)"
         print(f"Note: others can reach {options.host}. {doors}; there is no password.", file=sys.stderr)

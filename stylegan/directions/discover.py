@@ -6,8 +6,10 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from stylegan import background
 from stylegan.checkpoint.folder import plain_name
 from stylegan.directions.channels import search_channels, takes_gradients
 from stylegan.directions.classes import find_classes
@@ -114,9 +116,8 @@ class Discovery:
                 return
             self._progress[model.hash] = Progress(RUNNING, 0.0, "waiting for its turn")
             stop = self._stops[model.hash] = threading.Event()
-            thread = threading.Thread(target=self._run, args=(model, stop), daemon=True, name="directions")
+            thread = background.start(partial(self._run, model, stop), "directions", stop.set)
             self._threads = [one for one in self._threads if one.is_alive()] + [thread]
-        thread.start()
 
     def progress(self, name: str) -> Progress:
         """Where the search for a model's directions stands; raises as `Renderer.model`."""

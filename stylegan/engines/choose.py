@@ -7,7 +7,6 @@ goes on.
 
 from __future__ import annotations
 
-import atexit
 import json
 import logging
 import math
@@ -26,6 +25,7 @@ from typing import Any
 
 import torch
 
+from stylegan import background
 from stylegan.engines import openvino
 from stylegan.engines.walk import Engine
 from stylegan.errors import StyleGANError
@@ -110,14 +110,7 @@ class _Tuner:
         self._waiting.put(weakref.ref(engine))
         with self._lock:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="engines", daemon=True)
-                self._thread.start()
-                atexit.register(self._end)
-
-    def _end(self) -> None:
-        """Let the step at hand finish, so that no library is torn down under it."""
-        self._ending.set()
-        self._thread.join(timeout=10)
+                self._thread = background.start(self._work, "engines", self._ending.set)
 
     def _work(self) -> None:
         """Improve one engine after another."""

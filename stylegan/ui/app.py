@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 
+from stylegan import background
 from stylegan.errors import StyleGANError
 from stylegan.ui import explore, train
 from stylegan.ui.answers import first_request
@@ -58,6 +59,4 @@ def preload(context: AppContext) -> threading.Thread:
         except StyleGANError as error:
             log.warning("the first model was not loaded: %s", error)
 
-    thread = threading.Thread(target=load, name="preload", daemon=True)
-    thread.start()
-    return thread
+    return background.start(load, "preload")

@@ -13,9 +13,11 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from stylegan import background
 from stylegan.batch import BatchStep, batch, count_states, saved_states, seed_states
 from stylegan.errors import RequestError, StyleGANError
 from stylegan.seeds import parse_seeds
@@ -84,7 +86,7 @@ class Errands:
             key = secrets.token_urlsafe(18)
             errand = self._errands[key] = Errand(key, total, self.uploads / f"batch-{key}" / f"{stem}-batch.zip")
         steps = batch(self.context.renderer, states, errand.path, total)
-        threading.Thread(target=self._run, args=(errand, steps), name="batch", daemon=True).start()
+        background.start(partial(self._run, errand, steps), "batch", partial(setattr, errand, "unwanted", True))
         return {"errand": errand.to_page()}
 
     def batch_look(self, question: Any) -> dict:

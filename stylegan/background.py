@@ -1,0 +1,36 @@
+"""Threads that work while a page is used, and are waited for when the program ends.
+
+A thread that dies inside native code takes the whole process down with it ("terminate called"), so none is left behind.
+"""
+
+from __future__ import annotations
+
+import atexit
+import threading
+from collections.abc import Callable
+
+PATIENCE_SECONDS = 10.0  # for the step that a thread is at when the program ends
+
+_lock = threading.Lock()
+_running: list[tuple[threading.Thread, Callable[[], object]]] = []
+
+
+def start(work: Callable[[], object], name: str, end: Callable[[], object] = lambda: None) -> threading.Thread:
+    """Begin `work` on a thread of that name; `end` asks it to stop, and is called only when the program ends."""
+    thread = threading.Thread(target=work, name=name, daemon=True)
+    with _lock:
+        _running[:] = [each for each in _running if each[0].is_alive()]
+        thread.start()
+        _running.append((thread, end))
+    return thread
+
+
+@atexit.register
+def wait_for_all() -> None:
+    """Ask every thread to stop, and wait for the step that it is at."""
+    with _lock:
+        left = [each for each in _running if each[0].is_alive()]
+    for _, end in left:
+        end()
+    for thread, _ in left:
+        thread.join(timeout=PATIENCE_SECONDS)
