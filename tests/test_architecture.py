@@ -16,10 +16,11 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # From the ground up; a room may import itself and the rooms above it in this list. `directions/store` only reads and
 # writes a model's directions file, so it stands before the Renderer, which loads that file with the model.
-ROOMS = ("errors", "files", "background", "options", "request", "shortcode", "device", "lane", "speed", "pixels", "seeds", "ops",
-         "latents", "networks", "checkpoint", "engines", "data", "directions.store", "directions.population",
-         "directions.styles", "models", "render", "portable", "batch", "library", "inspection", "directions",
-         "inversion", "drag", "video", "metrics", "training", "siblings", "doctor", "bench", "cli", "ui")  # fmt: skip
+ROOMS = ("errors", "files", "background", "options", "request", "shortcode", "device", "lane", "speed", "pixels",
+         "seeds", "ops", "latents", "networks", "checkpoint", "engines", "data", "directions.store",
+         "directions.population", "directions.styles", "models", "render", "portable", "batch", "library",
+         "inspection", "directions", "inversion", "drag", "video", "metrics", "training", "siblings", "doctor",
+         "bench", "cli", "ui")  # fmt: skip
 STRANGERS = {"cli": "ui", "ui": "cli"}
 
 HOMES = {
