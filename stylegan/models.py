@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
@@ -42,11 +41,15 @@ class Pace:
             known.setdefault(index, deque(maxlen=9)).append(taken)
 
     def expected(self, engine: str, first: int, last: int) -> float | None:
-        """The seconds that the pieces `first` to `last` should take; None when one of them never ran."""
+        """The seconds that the pieces `first` to `last` should take; None when one of them never ran.
+
+        The quickest of the last runs counts: a first run, or a busy moment, says little about the next one, and pieces
+        that a preview leaves out would never be timed again.
+        """
         known = self.seconds.get(engine, {})
         if not all(index in known for index in range(first, last + 1)):
             return None
-        return sum(statistics.median(known[index]) for index in range(first, last + 1))
+        return sum(min(known[index]) for index in range(first, last + 1))
 
 
 @dataclass(frozen=True, eq=False)
