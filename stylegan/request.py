@@ -36,6 +36,16 @@ def channel_of(name: str) -> tuple[int, int] | None:
     return (int(match[1]), int(match[2])) if match else None
 
 
+def parse_json(text: str) -> Any:
+    """The values of a saved JSON text; RequestError when it is too long or no JSON."""
+    if len(text) > MAX_JSON:
+        raise RequestError("The saved request is too long to be one.")
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise RequestError("The saved request is not JSON; use the text that the app wrote.") from None
+
+
 def encode_ws(data: bytes) -> str:
     """Base64 of W+ [L, D] as little-endian float32 bytes."""
     if not data or len(data) % 4 or len(data) > MAX_WS_BYTES:
@@ -234,12 +244,7 @@ class RenderRequest:
     @classmethod
     def from_json(cls, text: str) -> RenderRequest:
         """Read `to_json` text strictly: RequestError on unknown keys, wrong types and values out of range."""
-        if len(text) > MAX_JSON:
-            raise RequestError("The saved request is too long to be one.")
-        try:
-            values = json.loads(text)
-        except (ValueError, RecursionError):
-            raise RequestError("The saved request is not JSON; use the text that the app wrote.") from None
+        values = parse_json(text)
         if not isinstance(values, dict) or values.get("format") != FORMAT:
             raise RequestError(f"The saved request is not of format {FORMAT}; update the app or save it again.")
         del values["format"]

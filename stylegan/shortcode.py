@@ -16,7 +16,7 @@ import zlib
 from typing import Any
 
 from stylegan.errors import RequestError
-from stylegan.request import MAX_JSON, RenderRequest
+from stylegan.request import MAX_JSON, RenderRequest, parse_json
 
 VERSION = "sg1"
 MARK = "#s="
@@ -64,12 +64,7 @@ def to_sidecar(request: RenderRequest, **about: Any) -> str:
 
 def from_sidecar(text: str) -> tuple[RenderRequest, dict[str, Any]]:
     """The request and the words of a sidecar; a request's bare JSON is taken too, without words."""
-    if len(text) > MAX_JSON:
-        raise RequestError("The saved request is too long to be one.")
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError):
-        raise RequestError("The saved request is not JSON; use the text that the app wrote.") from None
+    values = parse_json(text)
     if isinstance(values, dict) and isinstance(values.get("request"), dict):
         about = {key: value for key, value in values.items() if key != "request"}
         return RenderRequest.from_json(json.dumps(values["request"])), about

@@ -246,16 +246,22 @@ def test_bad_data_is_one_sentence_and_the_run_says_so(tmp_path):
     assert run.state() == "failed" and str(caught.value) in run.reason()
 
 
+def wait_until_running(run: TrainingRun) -> None:
+    """Wait until a run in another process takes its first step, a minute at most."""
+    for _ in range(600):
+        if run.status().get("state") == "running":
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"the run never began: {run.status()}")
+
+
 def test_terminating_the_command_saves_and_ends_within_seconds(tmp_path, repo):
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in TINY.items()]
     command = [sys.executable, "-m", "stylegan", "train", *flags, f"--out={tmp_path / 'run'}", "--kimg=1000"]
     process = subprocess.Popen(command, cwd=repo, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL)
     run = TrainingRun(tmp_path / "run")
     try:
-        for _ in range(600):
-            if run.status().get("state") == "running":
-                break
-            time.sleep(0.1)
+        wait_until_running(run)
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=30) == 0
     finally:
@@ -271,10 +277,7 @@ def test_a_closed_terminal_saves_and_ends_the_run_unless_it_was_started_with_noh
                                env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
     run = TrainingRun(tmp_path / "run")
     try:
-        for _ in range(600):
-            if run.status().get("state") == "running":
-                break
-            time.sleep(0.1)
+        wait_until_running(run)
         process.stdout.close()  # from now on printing fails
         process.send_signal(signal.SIGHUP)
         if hold:
