@@ -20,6 +20,7 @@ from stylegan.engines.choose import ChosenEngine
 from stylegan.errors import CheckpointError
 from stylegan.lane import Lane
 from stylegan.latents import Direction
+from stylegan.models import Pace
 from stylegan.networks.config import GeneratorConfig
 from stylegan.render import Renderer, _last_within
 from stylegan.request import Edit, Mix, RenderRequest, encode_region
@@ -249,3 +250,12 @@ def test_memory_stays_flat(tmp_path, monkeypatch):
     monkeypatch.setattr(ChosenEngine, "improve", lambda self: False)
     grown, renderer = soak(tmp_path, 400, 40)
     assert grown < 400_000 and len(renderer._models) == 1 and renderer.prefixes.num_bytes <= 1 << 20
+
+
+def test_one_slow_first_run_says_nothing_about_the_next():
+    known = Pace()
+    known.note("torch", 0, [1.0, 2.0])
+    known.note("torch", 0, [0.01, 0.02])
+    known.note("torch", 0, [0.5])
+    assert known.expected("torch", 0, 1) == pytest.approx(0.03)
+    assert known.expected("torch", 0, 2) is None and known.expected("other", 0, 0) is None
