@@ -5,7 +5,6 @@ N seeds, Z numbers per latent.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable
 
@@ -47,17 +46,6 @@ def parse_seeds(text: str) -> list[int]:
     return seeds
 
 
-def format_seeds(seeds: Iterable[int]) -> str:
-    """The shortest text that `parse_seeds` reads back to the same list."""
-    runs: list[list[int]] = []
-    for seed in seeds:
-        if runs and seed == runs[-1][1] + 1:
-            runs[-1][1] = seed
-        else:
-            runs.append([seed, seed])
-    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
-
-
 def plane_seeds(seed: int, dx: float = 0.0, dy: float = 0.0) -> list[tuple[int, float]]:
     """The 1 to 4 seeds around a point of the seed plane and their bilinear weights, which add up to 1."""
     corners = []
@@ -66,14 +54,3 @@ def plane_seeds(seed: int, dx: float = 0.0, dy: float = 0.0) -> list[tuple[int, 
             if weight_x * weight_y > 0:
                 corners.append(((seed + right + PLANE_WIDTH * down) % 2**32, weight_x * weight_y))
     return corners
-
-
-def plane_position(seed: int, dx: float = 0.0, dy: float = 0.0) -> tuple[float, float]:
-    """Where a seed lies on the plane, as (x, y) with 0 <= x < 100 before the shift."""
-    return seed % PLANE_WIDTH + dx, seed // PLANE_WIDTH + dy
-
-
-def seed_at(x: float, y: float) -> tuple[int, float, float]:
-    """The (seed, dx, dy) at a point of the plane; seeds wrap around at 2**32."""
-    column, row = math.floor(x), math.floor(y)
-    return (column + PLANE_WIDTH * row) % 2**32, x - column, y - row

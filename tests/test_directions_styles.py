@@ -17,7 +17,6 @@ from stylegan.directions.pictures import analogy, find_difference, find_sorted, 
 from stylegan.directions.population import axis_direction, row_scale, sample_w
 from stylegan.directions.styles import (
     channel_direction,
-    sparse,
     strongest,
     style_direction,
     style_ranges,
@@ -90,20 +89,6 @@ def test_several_channels_are_calibrated_together():
     assert torch.allclose(moved[5:9], torch.ones(4), rtol=0.06)  # tied channels: all go by their own deviation
     with pytest.raises(DirectionError, match="moves no channel"):
         style_direction(toy, "none", [torch.zeros(5), torch.zeros(4), torch.zeros(3)], "styles", {}, w)
-
-
-def test_a_sparse_direction_keeps_the_channels_that_move_most():
-    toy = StyleToy(torch.ones(D))
-    vector = torch.zeros(D)
-    vector[1], vector[6], vector[10], vector[2] = 0.3, 2.0, -1.0, 0.2
-    found = sparse(toy, step(vector), 2)
-    moved = {index: channel.nonzero().flatten().tolist() for index, channel in found.channels.items()}
-    assert moved == {1: [1], 2: [1]}
-    assert float(found.channels[1][1] / found.channels[2][1]) == pytest.approx(-2.0, rel=1e-3)
-    assert found.info["share"] == pytest.approx(5 / 5.13, rel=0.02) and found.info["purity"] == found.num_channels == 2
-    assert sparse(toy, dataclasses.replace(step(vector), layers=(0, 0)), 5).rows.keys() == {0}
-    with pytest.raises(DirectionError, match="at least 1"):
-        sparse(toy, step(vector), 0)
 
 
 def test_strongest_keeps_signs_and_number():

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from stylegan.checkpoint.file import build, model_hash, read_any
 from stylegan.data.images import ImageSet, open_images, sample_sets
 from stylegan.directions.attributes import AttributeStep, Found, find_attributes
 from stylegan.directions.classes import find_classes
@@ -14,7 +13,6 @@ from stylegan.directions.classifier import judge_side
 from stylegan.directions.effects import EffectMatrix, noted
 from stylegan.directions.pca import find_pca
 from stylegan.directions.sefa import find_sefa
-from stylegan.directions.store import directions_path, keep_directions, tied
 from stylegan.latents import Direction
 from stylegan.networks.generator import Generator
 
@@ -80,16 +78,3 @@ def described(directions: list[Direction], found: Found) -> list[Direction]:
     probe, names = found.probe.fewer(NUM_DESCRIBE), found.matrix.attributes
     return [replace(direction, info={**direction.info, "effects": noted(probe.effects(direction), names)})
             for direction in directions]
-
-
-def build_all(checkpoint_path: str | Path, data: str | Path, recipe: Recipe | None = None,
-              on_step: Callable[[AttributeStep], None] | None = None) -> tuple[list[Direction], EffectMatrix]:
-    """Named, PCA and SeFa directions of a checkpoint, saved beside it, and the matrix of what the named ones do.
-
-    Raises DirectionError when no named direction works, and CheckpointError or DataError as the readers do.
-    """
-    checkpoint = read_any(checkpoint_path)
-    found, matrix = find_directions(build(checkpoint), recipe or Recipe(), data, on_step)
-    directions = tied(found, model_hash(checkpoint))
-    keep_directions(directions_path(checkpoint_path), directions)
-    return directions, matrix

@@ -124,19 +124,3 @@ def strongest(shifts: Sequence[Tensor], num_channels: int) -> list[Tensor]:
     top = flat.abs().topk(min(num_channels, len(flat))).indices
     kept[top] = flat[top]
     return list(kept.split([len(shift) for shift in shifts]))
-
-
-def sparse(generator: Generator, direction: Direction, num_channels: int = 10, name: str | None = None,
-           samples: int = 2_000, seed: int = 0) -> Direction:
-    """The direction on only the `num_channels` channels that it moves most: purer, and mostly weaker.
-
-    As StyleSpace's localised controls, arXiv 2011.12799 section 4, with the shift in place of the exemplars.
-    """
-    if num_channels < 1:
-        raise DirectionError(f"A sparse direction moves at least 1 channel, not {num_channels}.")
-    shifts = style_shifts(generator, direction)
-    kept = strongest(shifts, num_channels)
-    share = float(torch.cat(kept).square().sum() / torch.cat(shifts).square().sum().clamp(min=1e-30))
-    info = {"method": f"strongest channels of {direction.name}, arXiv 2011.12799", "share": round(share, 5)}
-    return style_direction(generator, name or f"{direction.name}-{num_channels}ch"[:64], kept, STYLES, info,
-                           sample_w(generator, samples, seed))
