@@ -6,9 +6,11 @@ A thread that dies inside native code takes the whole process down with it ("ter
 from __future__ import annotations
 
 import atexit
+import os
 import threading
 from collections.abc import Callable
 
+BEHIND = 2  # steps of priority that work behind a page leaves to what people wait for
 PATIENCE_SECONDS = 10.0  # for the step that a thread is at when the program ends
 
 _lock = threading.Lock()
@@ -23,6 +25,14 @@ def start(work: Callable[[], object], name: str, end: Callable[[], object] = lam
         thread.start()
         _running.append((thread, end))
     return thread
+
+
+def step_back(steps: int = BEHIND) -> None:
+    """Give this thread, for good, a lower priority where the system knows priorities of threads."""
+    try:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), steps)
+    except (AttributeError, OSError):
+        pass
 
 
 @atexit.register

@@ -56,6 +56,14 @@ def autocast_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if device.type == "cpu" and _has_amx() else torch.float32
 
 
+def training_dtype(device: torch.device, precision: str = "auto") -> torch.dtype:
+    """The type that networks train in: `fp32`, `bf16` or `fp16` as asked, with `auto` what the device is quick at."""
+    import torch
+
+    asked = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    return asked.get(precision) or autocast_dtype(device)
+
+
 def describe_device(device: torch.device | None = None) -> str:
     """One line on a device: name, cores or memory, and the precision it is quick at."""
     import torch

@@ -17,7 +17,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # From the ground up; a room may import itself and the rooms above it in this list. `directions/store` only reads and
 # writes a model's directions file, so it stands before the Renderer, which loads that file with the model.
 ROOMS = ("errors", "files", "background", "options", "request", "shortcode", "device", "lane", "speed", "pixels",
-         "seeds", "ops", "latents", "networks", "checkpoint", "engines", "data", "directions.store",
+         "film", "seeds", "ops", "latents", "networks", "checkpoint", "engines", "data", "directions.store",
          "directions.population", "directions.styles", "models", "render", "portable", "batch", "library",
          "inspection", "directions", "inversion", "drag", "video", "metrics", "training", "siblings", "doctor",
          "bench", "cli", "ui")  # fmt: skip
@@ -32,7 +32,7 @@ HOMES = {
     "urllib": ("checkpoint/download.py",),
     "httpx": ("checkpoint/download.py",),
     "requests": ("checkpoint/download.py",),
-    "av": ("data/frames.py", "training/timelapse.py"),
+    "av": ("data/frames.py", "film.py"),
     "openvino": ("engines/openvino.py", "engines/openvino_graphs.py"),
     "http": ("checkpoint/download.py",),
 }

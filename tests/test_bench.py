@@ -13,14 +13,18 @@ from conftest import make_tiny
 
 from stylegan.bench.network import Walk, published_config, random_network
 from stylegan.bench.peer import peer
+from stylegan.bench.polling import LOOK_SECONDS, NEWS_SECONDS, polling
 from stylegan.bench.profile import Ledger, profile
 from stylegan.bench.render import convolution_gflop, piece_seconds, psnr, shares
 from stylegan.bench.textbook import Textbook
+from stylegan.bench.train import against_targets, bench_train
 from stylegan.cli.main import main
 from stylegan.engines.plain import PlainEngine
 from stylegan.networks.config import GeneratorConfig
 from stylegan.networks.stylegan3_layers import design_layers
 from stylegan.speed import interleave
+from stylegan.training.config import TrainConfig
+from stylegan.training.estimate import phase_gflop
 
 SMALL = {"resolution": 32, "z_dim": 16, "w_dim": 16, "channel_base": 256, "channel_max": 16}
 CONFIGS = {
@@ -149,11 +153,52 @@ def test_the_command_prints_rows_that_hang_together(repo, family):
     assert [entry["piece"] for entry in row["profile"]] == list(row["edit"])
 
 
-def test_training_rows_hang_together(repo):
-    command = [sys.executable, "-m", "stylegan", "bench", "train", "--resolutions", "8", "--rounds", "1", "--json"]
+def test_training_rows_hang_together():
+    rows = list(bench_train((8,), 2, (torch.float32, torch.bfloat16), channel_base=256, batch=8))
+    assert [row.precision for row in rows] == ["float32", "bfloat16"]
+    for row in rows:
+        ms = row.ms
+        whole = sum(ms[name] for name in ("generator", "discriminator", "data", "average", "between")) + ms["r1"] / 16
+        assert row.step_ms == pytest.approx(whole) and row.images_per_second == pytest.approx(8000 / whole)
+        assert all(speed == pytest.approx(8000 / ms[name]) for name, speed in row.phase_images_per_second.items())
+        gflop = row.gflop_per_image
+        assert gflop["step"] == pytest.approx(gflop["generator"] + gflop["discriminator"] + gflop["r1"] / 16)
+        assert row.share_of_floor == pytest.approx(gflop["step"] * row.images_per_second / row.floor)
+        assert row.r1_of_d == pytest.approx(ms["r1"] / ms["discriminator"])
+        assert row.data_share == pytest.approx(ms["data"] / whole)
+    assert rows[0].speedup == 1 and rows[1].speedup == rows[1].images_per_second / rows[0].images_per_second
+    targets = {target["figure"]: target["measured"] for target in against_targets(rows, 0.5)}
+    quickest = max(rows, key=lambda row: row.images_per_second)
+    assert targets["page_share"] == 0.5 and targets["r1_of_d"] == quickest.r1_of_d
+    assert targets["speedup"] == quickest.speedup
+    assert {target["figure"]: target["measured"] for target in against_targets(rows[:1], 0.5)}["speedup"] is None
+
+
+def test_work_of_a_step_grows_with_the_pictures():
+    config = TrainConfig(data="x", out="y", resolution=16, batch=8, channel_base=256, channel_max=16).resolve()
+    small, large = phase_gflop(config), phase_gflop(config.replace(resolution=32))
+    assert set(small) == {"generator", "discriminator", "r1"} and all(large[name] > small[name] > 0 for name in small)
+    # R1 runs the discriminator once and through four more gradients, the plain phase twice and through three
+    assert small["discriminator"] < 1.6 * small["r1"]
+
+
+def test_an_open_page_costs_more_the_longer_the_run_is():
+    short, long = polling(20, 3), polling(3000, 3)
+    assert long["show"] > short["show"] > 0 and long["look"] > 0
+    assert long["share"] == pytest.approx(long["look"] / LOOK_SECONDS + long["show"] / NEWS_SECONDS)
+
+
+def test_training_in_words_and_numbers(repo, capsys):
+    assert main(["bench", "train", "--resolutions", "8", "--rounds", "1", "--channel-base", "256"]) == 0
+    said = capsys.readouterr().out
+    for word in ("8 px, batch 32", "images a second", "generator", "augment", "floor", "R1 / D", "open page", "core"):
+        assert word in said
+    command = [sys.executable, "-m", "stylegan", "bench", "train", "--resolutions", "8", "--rounds", "1", "--json",
+               "--channel-base", "256"]  # fmt: skip
     report = json.loads(subprocess.run(command, cwd=repo, capture_output=True, text=True, check=True).stdout)
-    (row,) = report["rows"]
-    assert all(value > 0 for name, value in row.items() if name != "name") and row["step_ms"] > 0
+    assert report["rows"][0]["precision"] == "float32" and report["rows"][0]["images_per_second"] > 0
+    assert {target["figure"] for target in report["targets"]} == {"speedup", "share_of_floor", "r1_of_d", "data_share",
+                                                                  "page_share"}  # fmt: skip
 
 
 def test_words_for_people(repo, capsys):

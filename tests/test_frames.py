@@ -116,7 +116,7 @@ def test_opening_without_preparing_says_what_to_do_with_a_video(tmp_path: Path) 
 def test_without_the_package_one_sentence_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
     (tmp_path / "b.mp4").write_bytes(b"anything")
-    with pytest.raises(DataError, match=r"^b\.mp4 holds no usable picture: [^\n]*pip install av[^\n]*\.$"):
+    with pytest.raises(DataError, match=r"^b\.mp4 cannot be used: [^\n]*pip install av[^\n]*\.$"):
         inspect(tmp_path / "b.mp4")
     Image.fromarray(scenes(1)[0]).save(tmp_path / "a.png")
     assert inspect(tmp_path).skipped == (("b.mp4", "a video; its frames need the package av (pip install av)"),)

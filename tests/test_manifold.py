@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from stylegan.errors import DataError
+from stylegan.metrics.kinds import kinds
 from stylegan.metrics.manifold import density_coverage, distances, diversity, precision_recall, radii
 from stylegan.metrics.memorisation import nearer_to_train, nearest_other, neighbours
 
@@ -74,9 +75,25 @@ def test_diversity_is_the_ratio_of_scales_and_zero_when_collapsed() -> None:
     assert diversity(real, real[:1].expand(50, -1)) == pytest.approx(0, abs=1e-3)
 
 
+def test_kinds_are_the_overlap_of_how_often_each_is_seen() -> None:
+    real = line(*[0] * 10, *[100] * 10)  # two kinds, half and half
+    assert kinds(real, line(*[1] * 3, *[99] * 3)) == 1
+    assert kinds(real, line(*[1] * 3, 99)) == 0.75 and kinds(real, line(0, 1, 2)) == 0.5
+    assert kinds(normal(600, 0), normal(600, 1)) > 0.85
+
+
+def test_recall_falls_when_pictures_are_merely_softer_and_kinds_does_not() -> None:
+    centres = 30 * normal(10, 7)
+    real, other = (centres[torch.arange(400) % 10] + normal(400, seed) for seed in (0, 1))
+    softer = centres[torch.arange(400) % 10] + 0.3 * normal(400, 1)
+    fewer = other[torch.arange(400) % 10 < 6]
+    assert precision_recall(real, softer)[1] < 0.3 and kinds(real, softer) > 0.85 * kinds(real, other)
+    assert precision_recall(real, other)[1] > 0.9 and kinds(real, fewer) < 0.7
+
+
 @pytest.mark.parametrize("num", [0, 1])
 def test_too_few_is_one_sentence(num: int) -> None:
-    for measure in (precision_recall, density_coverage, diversity):
+    for measure in (precision_recall, density_coverage, diversity, kinds):
         with pytest.raises(DataError, match=r"^[^\n]+at least 2[^\n]+\.$"):
             measure(normal(num, 0), normal(9, 1))
     with pytest.raises(DataError, match="at least 3 training"):

@@ -256,7 +256,7 @@ def test_a_report_reads_well_and_is_json() -> None:
     assert json.loads(report.to_json())["details"]["floor"] == -0.0002 and report.better == "lower"
 
 
-NAMES = ["KID", "diversity", "AuthPct", "precision", "recall", "density", "coverage"]
+NAMES = ["KID", "diversity", "AuthPct", "precision", "recall", "kinds", "density", "coverage"]
 
 
 def test_the_meter_takes_batches_stops_in_time_and_repeats_itself(cartoons: ImageSet) -> None:
@@ -273,7 +273,7 @@ def test_the_meter_takes_batches_stops_in_time_and_repeats_itself(cartoons: Imag
     assert asked == [40, 0, 16, 32]
     assert [report.name for report in reports] == [f"{name}-r64-v1" for name in NAMES]
     assert all(report.num_images == 40 and report.extractor == "r64-v1" for report in reports)
-    assert [r.better for r in reports] == ["lower", "one", "higher", "higher", "higher", "one", "higher"]
+    assert [r.better for r in reports] == ["lower", "one", "higher", "higher", "higher", "higher", "one", "higher"]
     assert meter.measure(generate) == reports
     with pytest.raises(DataError, match="not numbers"):
         meter.measure(lambda num: [torch.full((num, 3, 64, 64), float("nan"))])
@@ -290,7 +290,7 @@ def test_the_meter_judges_against_what_is_held_out_when_that_is_enough(cartoons:
     for name in NAMES:
         assert found[name].details.get("reference", "held-out") == "held-out"
         assert name == "AuthPct" or {"floor", "train"} <= set(found[name].details)
-    for name in ("KID", "precision", "recall", "density", "coverage", "diversity"):  # training pictures are the floor
+    for name in ("KID", "precision", "recall", "kinds", "density", "coverage", "diversity"):  # as the floor
         report = found[name]  # KID draws its subsets from another order
         assert report.value == pytest.approx(report.details["floor"], abs=report.spread if name == "KID" else 1e-6)
     assert found["AuthPct"].value == 0 and found["AuthPct"].details["floor"] > 30
@@ -329,7 +329,7 @@ def test_evaluate_judges_a_network_and_a_function(tiny_generator) -> None:
     judged = evaluate(tiny_generator, train, held_out, num=24, on_pairs=shown.append,
                       on_progress=lambda what, done, total: told.append(f"{what} {done}/{total}"))  # fmt: skip
     assert [report.name for report in judged] == [*(f"{name}-r64-v1" for name in NAMES), "SWD"]
-    assert [report.num_images for report in judged] == [24] * 8
+    assert [report.num_images for report in judged] == [24] * 9
     assert "fakes 24/24" in told and "training pictures 58/58" in told and len(shown[0].indices) == 16
     assert judged == evaluate(tiny_generator, train, held_out, num=24)
     assert judged == evaluate(sampler_of(tiny_generator), train, held_out, num=24)
@@ -369,14 +369,14 @@ def test_the_command_prints_lines_or_json(
     assert run(*flags) == 0
     said = capsys.readouterr()
     lines = said.out.splitlines()
-    assert lines[0].startswith("KID-r64-v1 ") and lines[7].startswith("SWD ")
-    assert lines[8].endswith("seconds; 58 training pictures, 38 held out; whether the model saw those is not known")
+    assert lines[0].startswith("KID-r64-v1 ") and lines[8].startswith("SWD ")
+    assert lines[9].endswith("seconds; 58 training pictures, 38 held out; whether the model saw those is not known")
     assert "fakes: 16" in said.err
     picture = tmp_path / "pairs.png"
     assert run(*flags, "--json", "--pairs", str(picture)) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["num_train"], found["num_held_out"]) == (58, 38) and found["seconds"] > 0
-    assert [metric["num_images"] for metric in found["metrics"]] == [16] * 8
+    assert [metric["num_images"] for metric in found["metrics"]] == [16] * 9
     assert len(found["pairs"]) == 16 and {"seed", "file", "ratio"} == set(found["pairs"][0])
     assert Image.open(picture).size == (4 * 36, 4 * 20)
     with pytest.raises(DataError, match="There is no folder"):

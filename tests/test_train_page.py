@@ -7,21 +7,26 @@ import io
 import json
 import shlex
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from browser import open_browser, open_page, running_app
+from conftest import save_tiny
 from PIL import Image
 
 from stylegan.checkpoint.file import model_hash
 from stylegan.cli import train as train_command
 from stylegan.data.images import sample_sets
 from stylegan.errors import StyleGANError
+from stylegan.pixels import encode_jpeg
 from stylegan.training.config import TrainConfig
 from stylegan.training.run import TrainingRun
-from stylegan.ui import run_view, train_form
-from stylegan.ui.train_form import FOLDER, UPLOAD, Form
+from stylegan.training.walk import write_walk
+from stylegan.ui import run_view, train_form, train_pictures
+from stylegan.ui.train_form import FOLDER, GIVEN, UPLOAD, Form
+from stylegan.ui.train_pictures import Taking
 
 SAMPLE_SET = next(iter(sample_sets()))
 
@@ -74,28 +79,28 @@ def test_only_paths_under_an_allowed_root_are_read(tmp_path):
     for folder in (root / "set", outside):
         folder.mkdir(parents=True)
     (root / "way out").symlink_to(outside)
-    assert train_form.allowed_path("set", [root]) == root / "set"
-    assert train_form.allowed_path(str(root / "set"), [root]) == root / "set"
+    assert train_pictures.allowed_path("set", [root]) == root / "set"
+    assert train_pictures.allowed_path(str(root / "set"), [root]) == root / "set"
     for text in (str(outside), "../outside", "set/../../outside", "way out", "missing", "/etc", "~", "a\0b", "x" * 999):
         with pytest.raises(StyleGANError, match="--allow-data"):
-            train_form.allowed_path(text, [root])
+            train_pictures.allowed_path(text, [root])
     with pytest.raises(StyleGANError, match="No folder"):
-        train_form.allowed_path("set", [])
+        train_pictures.allowed_path("set", [])
     with pytest.raises(StyleGANError, match="Type the path"):
-        train_form.allowed_path("  ", [root])
+        train_pictures.allowed_path("  ", [root])
 
 
 @pytest.mark.parametrize(("name", "data"), [("notes.txt", b"hello"), ("cat.png", b"not a picture"), ("set.zip", b"PK")])
 def test_what_is_no_picture_is_one_sentence(tmp_path, name, data):
     (tmp_path / name).write_bytes(data)
     with pytest.raises(StyleGANError) as caught:
-        train_form.look_at([tmp_path / name])
+        train_pictures.look_at([tmp_path / name])
     assert name in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_an_empty_zip_and_an_empty_form_are_one_sentence(tmp_path):
     with pytest.raises(StyleGANError, match="no picture"):
-        train_form.look_at([make_zip(tmp_path / "empty.zip", {})])
+        train_pictures.look_at([make_zip(tmp_path / "empty.zip", {})])
     with pytest.raises(StyleGANError, match="Upload"):
         train_form.chosen_sources(Form(UPLOAD, files=[]), [])
 
@@ -105,25 +110,27 @@ def test_the_report_counts_what_was_accepted_and_names_what_was_skipped(tmp_path
     archive = make_zip(tmp_path / "set.zip", files)
     (tmp_path / "d.png").write_bytes(png(3))
     (tmp_path / "e.png").write_bytes(b"nothing")
-    view = train_form.pictures_view(train_form.look_at([archive, tmp_path / "d.png", tmp_path / "e.png"]), 32)
+    view = train_pictures.pictures_view(
+        train_pictures.look_at([archive, tmp_path / "d.png", tmp_path / "e.png"]), Taking(), 32)
     assert view["accepted"] == 4 and view["num_skipped"] == 2
-    assert {name for name, _ in view["skipped"]} == {"broken.png", "e.png"} and all(why for _, why in view["skipped"])
+    assert {name for name, _ in view["skipped"]} == {"set.zip/broken.png", "e.png"}
+    assert all(why for _, why in view["skipped"])
     assert "3 will look soft, being smaller than 32 px" in " ".join(view["notes"])
     assert (view["columns"], view["rows"]) == (4, 1) and view["sheet"].startswith("data:image/jpeg;base64,")
 
 
 def test_a_file_that_changes_is_looked_at_again(tmp_path):
     path = make_zip(tmp_path / "set.zip", {"a.png": png()})
-    assert train_form.look_at([path]).num_accepted == 1
+    assert train_pictures.look_at([path]).num_accepted == 1
     make_zip(path, {"a.png": png(), "b.png": png(1)})
-    assert train_form.look_at([path]).num_accepted == 2
+    assert train_pictures.look_at([path]).num_accepted == 2
 
 
 # ---- the form --------------------------------------------------------------------------------------------------------
 
 def test_the_command_means_what_the_form_says(tmp_path):
     form = Form(sample=SAMPLE_SET, resolution=32, preset="few-shot", minutes=5, kimg=2.5, batch=8, gamma=0.125, seed=7,
-                ada_target=0, mirror=False, conditional=True)
+                augment="none", mirror=False, classes=GIVEN)
     config = train_form.config_of(form, "it's a folder", tmp_path / "a run", "model.safetensors")
     words = shlex.split(train_form.shell_line(config))
     assert words[:4] == ["python", "-m", "stylegan", "train"]
@@ -145,7 +152,7 @@ def test_uploaded_pictures_stay_with_the_run(tmp_path, started):
     run = train_form.start_run(Form(UPLOAD, files=[str(upload)], resolution=16, kimg=1), tmp_path / "runs", [])
     upload.unlink()
     assert run.name == "My-cats-16-1" and started[0].data == str(run.path / "pictures.zip")
-    assert train_form.look_at([Path(started[0].data)]).num_accepted == 2
+    assert train_pictures.look_at([Path(started[0].data)]).num_accepted == 2
 
 
 @pytest.mark.parametrize(("change", "words"), [
@@ -225,18 +232,6 @@ def test_the_view_gives_the_verdict_the_best_and_the_gap_to_held_out_pictures(tm
     assert "src" in run_view.picture(tmp_path, {"run": "faces", "sheet": "augmented"})
     for sheet in ("nearest", "../config.json", ["reals"], 3):
         assert list(run_view.picture(tmp_path, {"run": "faces", "sheet": sheet})) == ["error"]
-
-
-def test_a_new_run_starts_from_the_last_state_or_the_best_snapshot_of_another(tmp_path):
-    run = make_run(tmp_path)
-    assert train_form.run_sources(tmp_path) == ["run: faces"]
-    run.note_best(500, "KID", 0.1, 5.0)
-    assert train_form.run_sources(tmp_path) == ["run: faces", "run: faces (best)"]
-    assert train_form.run_source(tmp_path, "run: faces") == str(run.path)
-    assert train_form.run_source(tmp_path, "run: faces (best)") == str(run.snapshot_path(500))
-    for gone in ("run: nobody", "run: nobody (best)", "run: ../faces", "run: "):
-        with pytest.raises(StyleGANError):
-            train_form.run_source(tmp_path, gone)
 
 
 def test_a_page_changes_only_what_may_change_of_a_run_that_trains(tmp_path):
@@ -372,7 +367,7 @@ def test_pictures_that_cannot_be_used_are_told_in_one_sentence_and_nothing_start
     with open_page(browser, url) as page:
         go_to_train(page)
         page.get_by_text("Upload", exact=True).click()
-        page.get_by_text("Upload a zip or some pictures first.").wait_for()
+        page.get_by_text("Upload a zip, pictures or videos first.").wait_for()
         page.set_input_files("#train-files input[type=file]", str(tmp_path / "cat.png"))
         page.locator("#train-pictures").get_by_text("cat.png").wait_for()
         page.click("#train-start")
@@ -405,3 +400,44 @@ def test_where_training_is_off_the_tab_says_why_and_offers_the_command(tiny_fold
     off, on = shown(False), shown(True)
     assert (off["train-off"], off["train-start"], off["train-shell"]) == (True, False, True)
     assert (on["train-off"], on["train-start"], on["train-shell"]) == (False, True, True)
+
+
+def test_walk_and_film_play_in_the_grids_place_while_the_view_is_renewed(studio, monkeypatch):
+    browser, url, runs, _ = studio
+    monkeypatch.setattr("stylegan.ui.run_films.write_walk", partial(write_walk, seconds=1, columns=2, rows=1))
+    run = make_run(runs, "in-motion")
+    for nimg in (0, 500, 1000):
+        run.sample_path(nimg).write_bytes(encode_jpeg(np.full((32, 64, 3), nimg // 5, np.uint8)))
+    save_tiny(run.snapshot_path(500))
+    video = "document.querySelector('#train-reel')"
+    with open_page(browser, url) as page:
+        go_to_train(page)
+        page.locator("#train-runs input").click()
+        page.get_by_role("option", name="in-motion · training").click()
+        wait_for(page, "run.run === 'in-motion' && run.nimg === '1000'")
+        page.click("#train-reel-walk")
+        wait_for(page, "run.reel === 'walk'")
+        assert page.locator("#train-fakes").is_hidden() and page.locator("#train-reel-anew").is_hidden()
+        page.wait_for_function(f"{video}.currentTime > 0.1")
+        page.evaluate(f"{video}.addEventListener('emptied', () => window.wasReset = true)")
+        src = page.get_attribute("#train-reel", "src")
+        save_tiny(run.snapshot_path(900), seed=1)
+        run.append_event("tick", nimg=1100, seconds=110.0)
+        page.locator("#train-reel-anew", has_text="Newer: 900 images").wait_for()
+        assert page.get_attribute("#train-reel", "src") == src and not page.evaluate("window.wasReset")
+        with page.expect_download() as download:
+            page.click("#train-reel-download")
+        assert download.value.suggested_filename == "in-motion-walk-000000500.mp4"
+        page.click("#train-reel-anew")
+        page.wait_for_function("document.querySelector('#train-reel').src.includes('walk-000000900')")
+        assert page.locator("#train-reel-anew").is_hidden()
+        page.click("#train-reel-film")
+        wait_for(page, "run.reel === 'film'")
+        page.locator("#train-scrub").fill("0")
+        wait_for(page, "run.reel === 'grid' && run.nimg === '0'")
+        assert page.locator("#train-fakes").is_visible() and page.locator("#train-reel").is_hidden()
+        run.snapshot_path(500).write_bytes(b"no model")
+        page.click("#train-reel-walk")
+        page.locator(".tr-left", has_text="000000500").wait_for()
+        wait_for(page, "run.reel === 'grid'")
+    run.finish("done", 1100)

@@ -28,6 +28,7 @@ from stylegan.training.losses import discriminator_loss, generator_loss
 from stylegan.training.regularizers import gradient_penalty, path_lengths
 from stylegan.training.run import TrainingRun
 from stylegan.training.trainer import MOST_BAD_STEPS, Trainer
+from stylegan.training.workers import num_workers
 
 TINY = {
     "data": "cartoon-sample-64", "resolution": 16, "batch": 4, "channel_base": 256, "channel_max": 16, "z_dim": 16,
@@ -173,6 +174,51 @@ def test_resume_equals_the_uninterrupted_run_bit_for_bit(images, tmp_path):
     assert resumed.augment.p == whole.augment.p > 0
     assert resumed.sampler.position == whole.sampler.position
     assert torch.equal(_numbers(whole), _numbers(resumed))
+
+
+def test_parts_of_a_batch_side_by_side_give_what_the_whole_gives(images, tmp_path):
+    config = _config(batch=16, ada_kimg=1.0, r1_interval=2, pl_weight=2.0, pl_interval=3)
+    before = torch.get_num_threads()
+    trainers, path = [], tmp_path / "000000048.safetensors"
+    try:
+        for threads in (1, 2, 2, 2):
+            torch.set_num_threads(threads)
+            trainers.append(Trainer(config, images))
+        whole, parts, again, resumed = trainers
+        assert [trainer.workers.num for trainer in trainers] == [1, 2, 2, 2]
+        for step in range(5):
+            if step == 3:
+                parts.save(path)
+                resumed.load(path)
+            stats = [trainer.step() for trainer in trainers[:3]]
+            if not step:  # later steps drift apart as Adam takes the sign of the smallest gradients
+                for name, value in stats[0].items():
+                    assert stats[1][name] == pytest.approx(value, rel=1e-4, abs=1e-6), name
+        for _ in range(2):
+            resumed.step()
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(_numbers(parts), _numbers(again)) and torch.equal(_numbers(parts), _numbers(resumed))
+    assert whole.augment.p == parts.augment.p > 0
+    torch.testing.assert_close(_numbers(whole), _numbers(parts), rtol=0, atol=0.05)
+
+
+def test_parts_hold_whole_groups_and_enough_pictures():
+    assert [num_workers(16, 4, threads) for threads in (1, 2, 3, 8)] == [1, 2, 2, 2]
+    assert [num_workers(32, 4, threads) for threads in (2, 3, 4, 64)] == [2, 2, 4, 4]
+    assert num_workers(8, 4, 2) == num_workers(4, 4, 16) == num_workers(24, 5, 2) == 1
+
+
+def test_what_goes_wrong_in_a_part_is_raised_by_the_step(images, monkeypatch):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        trainer = Trainer(_config(batch=16), images)
+        monkeypatch.setattr(Trainer, "_judge", lambda *arguments: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            trainer.step()
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_conditional_training_uses_the_labels(images):

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 
 from stylegan.checkpoint.file import load_generator
+from stylegan.cli import train
+from stylegan.errors import RequestError, TrainingError
+from stylegan.options import options_of
+from stylegan.training import loop, record
+from stylegan.training.agreement import choose_first, require_same_pictures
+from stylegan.training.config import TrainConfig
+from stylegan.training.distributed import Ranks
+from stylegan.training.network import interface_towards
 from stylegan.training.run import TrainingRun
-from stylegan.training.state import read_state, states_newest_first
+from stylegan.training.state import read_state, state_path, states_newest_first
 
 WORKER = """
 import sys, torch
@@ -123,7 +135,7 @@ def dead_rank(repo, out) -> None:
         process.kill()
     assert run.state() in ("failed", "stopped") and process.returncode != 0
     if run.state() == "failed":
-        assert "training processes has ended" in run.reason()
+        assert "training processes (at 127.0.0.1) has ended" in run.reason()
     path = states_newest_first(out / "state")[0]
     saved = read_state(path)[1]["nimg"]
     assert saved > 0 and saved % 8 == 0
@@ -137,3 +149,141 @@ def dead_rank(repo, out) -> None:
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="SKIPPED LOUDLY: no /proc to find a rank by")
 def test_a_dead_rank_ends_the_run_with_a_message_and_one_process_continues(repo, tmp_path):
     dead_rank(repo, tmp_path / "run")
+
+
+# More than one machine
+
+COMMAND = """
+import sys
+from stylegan.cli.main import main
+from stylegan.training import record
+record.Record.sample = lambda self: None
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def machines(repo, folder, arguments: list[list[str]]) -> list[tuple[int, str]]:
+    """What torchrun on each of some machines, all of them this one, ended with and said."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    (folder / "command.py").write_text(COMMAND)
+    start = [sys.executable, "-m", "torch.distributed.run", f"--nnodes={len(arguments)}", "--nproc-per-node=1",
+             "--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}", "--rdzv-id=test", "--local-addr=127.0.0.1",
+             str(folder / "command.py"), "train"]  # fmt: skip
+    found = [subprocess.Popen([*start, *given], cwd=repo, env=environment(repo), stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True) for given in arguments]  # fmt: skip
+    try:
+        words = [process.communicate(timeout=200)[0] for process in found]
+        return [(process.returncode, said) for process, said in zip(found, words, strict=True)]
+    finally:
+        for process in found:
+            process.kill()
+
+
+def test_two_machines_that_share_no_disk_go_on_as_one(repo, tmp_path):
+    """The second one's disk holds the run that one process began: it leads, and both do what one would have done."""
+    places = [tmp_path / f"machine{i}" for i in range(2)]
+    given = [flags(place, kimg=0.04, seed=3, threads=1 + i)[3:] for i, place in enumerate(places)]
+    parser = argparse.ArgumentParser()
+    train.add_arguments(parser)
+    said = vars(parser.parse_args(given[1]))
+    config = TrainConfig(**{name: said[name] for name in options_of(TrainConfig) if name in said})
+    begun = loop.train(config.replace(kimg=0.016), echo=lambda line: None)
+    shutil.copytree(begun.path, tmp_path / "alone")
+    start = read_state(states_newest_first(begun.path / "state")[0])[0]
+    for code, words in machines(repo, tmp_path, given):
+        assert code == 0, words[-3000:]
+    assert not places[0].exists(), "only the first one's machine needs the run folder"
+    alone = loop.train(config.replace(out=str(tmp_path / "alone")), echo=lambda line: None)
+    ends = [read_state(states_newest_first(path / "state")[0]) for path in (places[1], alone.path)]
+    assert [numbers["nimg"] for _, numbers in ends] == [40, 40]
+    moved = [torch.cat([(tensors[name] - start[name]).flatten() for name in start if name.startswith("generator.")])
+             for tensors, _ in ends]  # fmt: skip
+    assert moved[1].norm() > 0.05 and (moved[0] - moved[1]).norm() < 0.02 * moved[1].norm()
+
+
+@dataclass(frozen=True)
+class Company(Ranks):
+    """Three ranks, of which this is the second; the others say what the test lets them."""
+
+    rank: int = 1
+    world: int = 3
+    others: tuple = ()
+
+    def gather(self, text: str) -> list[str]:
+        first, last = self.others
+        return [first(text), text, last(text)]
+
+
+def same(text: str) -> str:
+    return text
+
+
+def with_changes(**changes):
+    """A rank that says the same but for some fields."""
+    def change(text: str) -> str:
+        said = json.loads(text)
+        return json.dumps({**said, **changes, "settings": {**said["settings"], **changes.get("settings", {})}})
+
+    return change
+
+
+def config_at(path, **changes) -> TrainConfig:
+    return TrainConfig(data="cartoon-sample-64", out=str(path / "run"), **changes)
+
+
+def test_the_one_whose_folder_holds_the_newest_state_leads(tmp_path):
+    config = config_at(tmp_path)
+    assert choose_first(Company(others=(same, same)), config).first == 0
+    assert choose_first(Company(others=(same, with_changes(nimg=8))), config).first == 2
+    (tmp_path / "run" / "state").mkdir(parents=True)
+    state_path(tmp_path / "run" / "state", 16).touch()
+    assert choose_first(Company(others=(with_changes(nimg=8), same)), config).is_first
+    assert choose_first(Ranks(), config).is_first
+
+
+def test_other_settings_or_pictures_on_one_machine_are_named_everywhere(tmp_path):
+    config = config_at(tmp_path, gamma=2.0)
+    odd = with_changes(host="attic", settings={"gamma": 5.0})
+    with pytest.raises(TrainingError, match=r"^Process 2 of 3, on attic, was started with gamma 5.0 and process 0, on "
+                                            r"[^\n]+, with 2.0; use the same command on every machine\.$"):
+        choose_first(Company(others=(same, odd)), config)
+    elsewhere = with_changes(settings={"data": "/other/place", "threads": 8, "out": "elsewhere"})
+    assert choose_first(Company(others=(elsewhere, same)), config).first == 0
+    data = loop.open_data(config)
+    require_same_pictures(Company(others=(same, same)), data)
+    with pytest.raises(TrainingError, match=r"^Process 2 of 3, on attic, reads other pictures \(5\) than process 0"):
+        require_same_pictures(Company(others=(same, lambda text: "0\0005\0attic")), data)
+
+
+def test_what_fails_at_one_ends_all_with_its_sentence_and_place():
+    quiet, broken = (lambda text: ""), (lambda text: "attic\0There is no folder.")
+    assert Company(others=(quiet, quiet)).together(lambda: 7) == 7
+    with pytest.raises(TrainingError, match=r"^Process 0 of 3, on attic, cannot go on: There is no folder\.$"):
+        Company(others=(broken, quiet)).together(lambda: 7)
+
+    def full() -> None:
+        raise RequestError("The disk is full.")
+
+    with pytest.raises(RequestError, match="The disk is full"):
+        Company(others=(quiet, quiet)).together(full)
+
+
+def test_ranks_that_wait_are_told_that_the_first_one_lives(tmp_path, monkeypatch):
+    """While a snapshot is judged the others hear from it, so that their patience can be short."""
+    told: list[list[float]] = []
+    monkeypatch.setattr(loop, "WORD_SECONDS", 0.0)
+    monkeypatch.setattr(Ranks, "agree", lambda self, values: told.append(list(values)) or list(values))
+    small = {"resolution": 8, "channel_base": 64, "channel_max": 8, "z_dim": 8, "w_dim": 8, "threads": 1}
+    config = config_at(tmp_path, **small, batch=4, kimg=0.008, snapshot_minutes=0.05, metric_images=40)
+    monkeypatch.setattr(record.Record, "due", lambda self, name, seconds: True)
+    loop.train(config, echo=lambda line: None)
+    orders = [values[0] for values in told]
+    assert orders.count(loop.WAIT) > 3 and orders[-1] == loop.DONE, orders
+    assert orders.index(loop.WAIT) > orders.index(loop.GO_ON)
+
+
+def test_the_way_to_another_machine_is_found_or_left_open():
+    assert interface_towards("127.0.0.1") in ("lo", "lo0", "")
+    assert interface_towards("no-such-machine.invalid") == ""

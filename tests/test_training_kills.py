@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -103,6 +104,74 @@ def test_kill_9_at_any_moment_loses_nothing_saved_and_changes_no_bit(tmp_path, r
     assert not list(run.path.rglob(".*.tmp")), "what a killed process left half written is swept away"
 
 
+# Each process dies a little later than the one before: within every write of a run, before and after its rename.
+MOMENTS = """
+import json, os, signal, sys
+import torch
+from stylegan.metrics.features import FeatureExtractor
+from stylegan.metrics.meter import Meter
+from stylegan.training import loop, record
+from stylegan.training.config import TrainConfig
+from stylegan.training.state import read_state, states_newest_first
+
+out, settings = sys.argv[1], json.loads(sys.argv[2])
+record.TICK_SECONDS = record.STATE_SECONDS = 0.0
+torch.set_num_threads(1)
+FeatureExtractor()  # calibrated once for all
+
+
+def train(out, moment):
+    count = [0]
+
+    def mortal(real):
+        def call(*given, **named):
+            count[0] += 1
+            if count[0] == moment:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(*given, **named)
+
+        return call
+
+    if os.fork() == 0:
+        torch.set_num_threads(1)
+        os.fsync, os.replace, Meter.measure = mortal(os.fsync), mortal(os.replace), mortal(Meter.measure)
+        code = 1
+        try:
+            loop.train(TrainConfig(**settings, out=out), echo=lambda line: None)
+            code = 0
+        finally:
+            os._exit(code)
+    return os.wait()[1]
+
+
+ends, reached, moment = [], 0, 1
+while not ends or ends[-1]:
+    ends.append(train(out, moment))
+    states = states_newest_first(loop.TrainingRun(out).path / "state")
+    now = read_state(states[0])[1]["nimg"] if states else 0
+    assert now >= reached, (now, reached)
+    reached, moment = now, moment + 7
+assert set(ends[:-1]) == {signal.SIGKILL}, ends
+assert train(out + "-whole", 0) == 0
+print(json.dumps(len(ends)))
+"""
+
+
+def test_death_within_any_write_or_judgement_loses_nothing_and_changes_no_bit(tmp_path, repo):
+    out = tmp_path / "run"
+    settings = {**TINY, "kimg": 0.012, "metric_images": 8, "holdout": 0.0}
+    done = subprocess.run([sys.executable, "-c", MOMENTS, str(out), json.dumps(settings)], cwd=repo,
+                          capture_output=True, text=True, timeout=600,
+                          env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(repo)})  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert int(done.stdout.splitlines()[-1]) > 6
+    killed, whole = tensors_of(out), tensors_of(tmp_path / "run-whole")
+    assert [name for name in whole if not torch.equal(killed[name], whole[name])] == []
+    assert TrainingRun(out).state() == "done" and not list(out.rglob(".*.tmp"))
+    for _, path in TrainingRun(out).snapshots():
+        assert load_generator(path).resolution == 8
+
+
 def config_of(out, **changes) -> TrainConfig:
     return TrainConfig(**{**TINY, "out": str(out), **changes})
 
@@ -128,18 +197,44 @@ def test_a_full_disk_ends_the_run_with_a_sentence_and_keeps_the_last_state(tmp_p
     assert loop.train(config_of(out, kimg=0.08), echo=lambda line: None).status()["nimg"] == 80
 
 
-@pytest.mark.parametrize("damage", ["cut", "zeros"])
+@pytest.mark.parametrize("damage", ["cut", "zeros", "empty"])
 def test_a_state_damaged_by_a_power_cut_costs_only_the_work_since_the_one_before(tmp_path, damage):
     out = tmp_path / "run"
     loop.train(config_of(out, kimg=0.04), echo=lambda line: None)
     loop.train(config_of(out, kimg=0.06), echo=lambda line: None)
     path = state_path(out / "state", 60)
     data = path.read_bytes()
-    path.write_bytes(data[: len(data) // 2] if damage == "cut" else data[:-4096] + bytes(4096))
+    path.write_bytes({"cut": data[: len(data) // 2], "zeros": data[:-4096] + bytes(4096), "empty": b""}[damage])
     lines: list[str] = []
     run = loop.train(config_of(out, kimg=0.08), echo=lines.append)
     assert any("is damaged" in line for line in lines) and "resumed at 0.0 kimg" in lines
     assert run.state() == "done" and run.status()["nimg"] == 80
+
+
+def test_other_or_missing_pictures_are_one_sentence_and_cost_nothing(tmp_path):
+    """The data of a run is replaced, gone, cut short, and put back."""
+    out, data = tmp_path / "run", tmp_path / "faces.zip"
+    good, other = (sample_sets()[name].read_bytes() for name in ("cartoon-sample-64", "pomological-sample-64"))
+    data.write_bytes(good)
+    loop.train(config_of(out, kimg=0.02, data=str(data)), echo=lambda line: None)
+    for content, words in ((other, "training data has changed"), (None, "no folder or file"), (good[:9000], "zip")):
+        data.unlink(missing_ok=True)
+        if content:
+            data.write_bytes(content)
+        with pytest.raises(StyleGANError, match=rf"^[^\n]*{words}[^\n]*$"):
+            loop.train(config_of(out, kimg=0.04, data=str(data)), echo=lambda line: None)
+        assert TrainingRun(out).state() == "failed" and words in TrainingRun(out).reason()
+    data.write_bytes(good)
+    assert loop.train(config_of(out, kimg=0.04, data=str(data)), echo=lambda line: None).status()["nimg"] == 40
+
+
+def test_a_clock_that_runs_backwards_changes_nothing(tmp_path, monkeypatch):
+    hours = iter(range(10**6))
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now - 3600 * next(hours))
+    run = loop.train(config_of(tmp_path / "run", kimg=0.04), echo=lambda line: None)
+    assert run.state() == "done" and run.ticks()[-1]["nimg"] == 40
+    assert loop.train(config_of(tmp_path / "run", kimg=0.06), echo=lambda line: None).ticks()[-1]["nimg"] == 60
 
 
 def test_only_the_newest_two_states_and_the_best_are_kept(tmp_path):

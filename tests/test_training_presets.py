@@ -8,6 +8,8 @@ import torch
 
 from stylegan.data.images import open_images, sample_sets
 from stylegan.errors import RequestError, TrainingError
+from stylegan.networks.layers import dtype_at
+from stylegan.ops.modulated_conv import modulated_conv
 from stylegan.training.config import CHOOSABLE, TrainConfig, require_same_run
 from stylegan.training.distributed import Ranks
 from stylegan.training.presets import PRESETS
@@ -38,8 +40,10 @@ def test_every_preset_starts_and_steps_at_32_px(preset, images, tmp_path):
     trainer = Trainer(config, images)
     before = trainer.averages[1].generator.state_dict()["mapping.fc0.weight"].clone()
     trainer.augment.p = min(0.4, config.ada_cap)
-    for _ in range(2):
-        stats = trainer.step()
+    stats = trainer.step()  # the first step has all lazy phases
+    assert {"loss_g", "loss_d", "r1"} <= set(stats)
+    assert ("r2" in stats, "path_length" in stats) == (config.r2, config.pl_weight > 0)
+    stats |= trainer.step()
     assert trainer.nimg == 8 and trainer.nans == 0 and all(value == value for value in stats.values())
     assert not torch.equal(trainer.generator.mapping.fc0.weight, before)
     trainer.save(tmp_path / "000000008.safetensors")
@@ -56,7 +60,8 @@ def test_presets_mean_what_they_are_called():
     assert radial[0].kernel == 1 and any(layer.radial for layer in radial)
     r3gan = settings(preset="r3gan")
     assert (r3gan.loss, r3gan.r2, r3gan.r1_interval, r3gan.schedule) == ("relativistic", True, 1, "cosine")
-    assert settings(preset="few-shot").augment == "diffaugment"
+    few = settings(preset="few-shot", resolution=256)
+    assert (few.augment, few.gamma) == ("diffaugment", 10.0) and settings(preset="few-shot", resolution=64).gamma < 1
     assert settings(preset="transfer").freeze_d == 1
 
 
@@ -74,6 +79,42 @@ def test_without_a_gpu_a_preset_without_widths_is_slim():
     assert open_widths.resolve(has_gpu=False).channel_base == PRESETS["slim"]["channel_base"]
     assert open_widths.resolve(has_gpu=True).channel_base == 16384
     assert TrainConfig(data="x", out="y", preset="paper256").resolve(has_gpu=False).channel_base == 16384
+
+
+def test_many_ranks_compare_as_many_pictures_as_each_has():
+    asked = TrainConfig(data="x", out="y", resolution=256)
+    assert [asked.resolve(ranks=ranks).mbstd_group for ranks in (1, 8, 32, 64)] == [4, 4, 2, 1]
+    assert asked.replace(mbstd_group=4).resolve(ranks=64).mbstd_group == 4
+
+
+# ---- precision -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("precision, error", [("bf16", 0.1), ("fp16", 0.02)])
+def test_half_precision_is_used_where_asked_and_leads_the_same_way(precision, error, images):
+    gradients, kinds = [], set()
+    config = settings(batch=4, r1_interval=1, pl_weight=2.0, pl_interval=1)
+    for kind in ("fp32", precision):
+        trainer = lively(Trainer(config.replace(precision=kind), images))
+        gradients.append(watched(trainer))
+        trainer.discriminator.b16.conv0.register_forward_hook(lambda layer, x, y: kinds.add(y.dtype))
+        trainer.step()
+    assert kinds == {torch.float32, trainer.dtype}
+    assert trainer.dtype == {"bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    for exact, rough in zip(*gradients, strict=True):
+        assert 0 < float((exact - rough).norm() / exact.norm()) < error
+
+
+def test_fp16_stays_in_range():
+    assert settings(precision="fp16").conv_clamp == 256 and settings(precision="fp16", conv_clamp=10.0).conv_clamp == 10
+    with pytest.raises(RequestError, match="leaves the range of fp16"):
+        settings(precision="fp16", preset="stylegan1")
+    kinds = [dtype_at(torch.float16, size, 256) for size in (8, 16, 32, 64, 128, 256)]
+    assert kinds == 2 * [torch.float32] + 4 * [torch.float16] and dtype_at(torch.bfloat16, 8, 256) == torch.bfloat16
+    x, weight = 200 * torch.randn(2, 64, 8, 8), 5 * torch.randn(8, 64, 3, 3)
+    styles = 100 * torch.randn(2, 64)
+    exact, half = modulated_conv(x, weight, styles), modulated_conv(x.half(), weight, styles)
+    assert half.dtype == torch.float16 and float((exact - half.float()).norm() / exact.norm()) < 0.01
 
 
 def test_a_resumed_run_keeps_what_the_command_leaves_open():

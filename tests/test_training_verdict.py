@@ -18,7 +18,8 @@ def make(tmp_path):
     """A run folder with a log of `len(kid)` evaluations ten thousand images apart, twelve ticks each."""
     made = []
 
-    def build(kid, name="run", gap=0.1, p=0.2, nan=0, diversity=0.95, recall=0.5, authentic=60.0, loss=0.7, **settings):
+    def build(kid, name="run", gap=0.1, p=0.2, nan=0, diversity=0.95, recall=0.5, authentic=60.0, loss=0.7, real=1.0,
+              **settings):
         run = TrainingRun.create(tmp_path / name, {**SETTINGS, **settings, "data": "x", "out": name, "seed": len(made)})
         made.append(run)
         num = 12 * len(kid) or 6
@@ -30,7 +31,7 @@ def make(tmp_path):
             nimg = 10_000 * (i + 1) // 12
             run.append_event("tick", nimg=nimg, seconds=nimg / 20, progress=min(nimg / 100_000, 1),
                              images_per_second=20.0, loss_g=at(loss, i, num), p=at(p, i, num), r_t=0.5, memory_mb=500.0,
-                             nan=at(nan, i, num), logits_real=1.0, logits_fake=-1.0, logits_held_out=1.0,
+                             nan=at(nan, i, num), logits_real=at(real, i, num), logits_fake=-1.0, logits_held_out=1.0,
                              logits_train=1.0 + at(gap, i, num), epoch=nimg / 1000)  # fmt: skip
         for i, value in enumerate(kid):
             figures = {"KID-r64-v1": (value, "lower"), "diversity-r64-v1": (at(diversity, i, len(kid)), "one"),
@@ -58,10 +59,16 @@ def make(tmp_path):
     ("plateau", {"kid": [*FALL, 0.08, 0.081, 0.079, 0.08]}),
     ("overfitting", {"kid": [*FALL, 0.09, 0.1, 0.12], "gap": lambda t: 0.1 + 4 * t**4}),
     ("overfitting", {"kid": FALL, "authentic": lambda t: 60 - 50 * t}),
+    ("overfitting", {"kid": FALL, "authentic": 40.0}),  # unseen pictures score 60
+    ("improving", {"kid": FALL, "authentic": 45.0}),
     ("collapsing", {"kid": [*FALL, 0.09, 0.1, 0.1], "diversity": lambda t: 0.9 - 0.8 * (t > 0.75),
                     "recall": lambda t: 0.5 - 0.48 * (t > 0.75)}),
     ("collapsing", {"kid": FALL, "diversity": 0.2, "recall": 0.01}),
     ("diverged", {"kid": [*FALL, 0.3, 0.4, 0.5]}),
+    ("diverged", {"kid": [*FALL, 0.5, 0.6]}),  # twice far worse is enough
+    ("improving", {"kid": [*FALL, 0.2, 0.3]}),
+    ("diverged", {"kid": [0.5], "real": lambda t: 1 + 800 * (t > 0.6)}),  # long before KID is believed
+    ("warming up", {"kid": [0.5], "real": lambda t: 1 + 800 * (0.5 < t < 0.6)}),
     ("diverged", {"kid": FALL, "nan": lambda t: int(10_000 * max(t - 0.9, 0))}),
     ("diverged", {"kid": FALL, "loss": lambda t: 0.7 if t < 0.9 else float("nan")}),
     ("leaking augmentation", {"kid": FALL, "p": lambda t: min(2 * t, 0.8)}),
@@ -73,7 +80,7 @@ def test_every_verdict_has_its_log(make, name, log):
 
 
 def test_every_name_is_spoken(make):
-    assert set(NAMES) == {"warming up", "improving", "plateau", "overfitting", "collapsing", "diverged",
+    assert set(NAMES) == {"warming up", "growing", "improving", "plateau", "overfitting", "collapsing", "diverged",
                           "leaking augmentation"}  # fmt: skip
     assert isinstance(verdict([], []), Verdict) and verdict([], []).name == "warming up"
 
@@ -81,6 +88,32 @@ def test_every_name_is_spoken(make):
 def test_a_thousand_images_are_too_few_for_a_verdict_however_often_they_are_judged():
     kid = [{"name": "KID", "nimg": 1000 * i, "value": 0.4, "std": 0.05, "better": "lower"} for i in range(1, 9)]
     assert verdict([], kid).name == "warming up" and "8.0 of the first 10 kimg" in verdict([], kid).reason
+
+
+def early(values, step=1000):
+    """Evaluations of the first minutes, a thousand images apart."""
+    return [{"name": "KID", "nimg": step * i, "value": value, "std": 0.02, "better": "lower"}
+            for i, value in enumerate(values, 1)]
+
+
+def test_a_plain_fall_is_said_within_the_first_minutes_and_nothing_else_is():
+    assert verdict([], early([0.7, 0.5, 0.4])).name == "improving"
+    assert verdict([], early([0.7, 0.5, 0.4, 0.45, 0.41, 0.42, 0.41])).name == "improving"  # no plateau of seconds
+    assert verdict([], early([0.4, 0.42, 0.9, 1.1])).name == "warming up"  # averages swing at first
+    assert verdict([], early([0.7, 0.5, 0.4], step=50)).name == "warming up"
+
+
+def test_advice_fits_the_settings_and_the_end(make):
+    fast = make([0.5], name="fast", real=900.0, lr=0.1).verdict()
+    assert fast.name == "diverged" and "a learning rate near 0.002 (it is 0.1)" in fast.advice
+    assert "(80.0 kimg)" in make([*FALL, 0.3, 0.4, 0.5], name="late").verdict().advice
+    slow = make(FALL, name="slow", diversity=0.2, recall=0.01, lr=0.01, lr_discriminator=0.0002).verdict()
+    assert slow.advice.startswith("Start again with a faster discriminator")
+    assert "augmentation (ADA)" in make(FALL, name="copies", authentic=5.0, augment="none").verdict().advice
+    run = make(FALL, name="ended")
+    assert run.verdict().advice == "Go on; there is more to gain."
+    run.finish("stopped", 80_000)
+    assert run.verdict().name == "improving" and "continue it" in run.verdict().advice
 
 
 def test_a_run_that_ended_by_divergence_says_so_whatever_its_last_tick_said(make):
@@ -118,6 +151,16 @@ def test_the_best_is_marked_kept_and_never_worsened(make):
     assert run.best()["nimg"] == 300
     run.snapshot_path(300).unlink()
     assert run.best() is None
+    for nimg, value in ((400, 0.2), (10_400, 0.5), (10_800, 0.6)):  # of noise nothing is the best for long
+        run.snapshot_path(nimg).write_bytes(b"model")
+        run.note_best(nimg, "KID-r64-v1", value, 5.0)
+    assert run.best()["nimg"] == 10_400
+
+
+def test_very_young_pictures_are_no_measure_of_later_ones():
+    kid = [*early([0.2]), *early([0.45, 0.4, 0.36, 0.3], step=11_000)]
+    assert verdict([], kid).name == "improving" and "KID fell to 0.3 at 44.0 kimg" in verdict([], kid).reason
+    assert "1 of 3 evaluations after the first 10 kimg" in verdict([], [*early([0.2, 0.3]), kid[1]]).reason
 
 
 def test_runs_are_compared_by_what_differs(make):
@@ -138,6 +181,8 @@ def test_the_card_tells_what_happened(make):
     run.finish("done", 80_000)
     text = card.write_card(run).read_text()
     for words in ("**Improving.**", "900 trained on, 100 held out", "abcdef0123456789", "| 80.0 **best** | 0.08 |",
-                  "real against real", "5.0 kimg: gamma 0.25", "curves.png", "1.11 hours"):  # fmt: skip
+                  "real against real | 0.0010", "5.0 kimg: gamma 0.25", "curves.png", "1.11 hours", "lower is better",
+                  "KID-r64-v1 0.08 (real against real: 0.0010)", "generate --model snapshots/000080000.safetensors",
+                  "| kimg | KID | diversity |", "all of its budget was spent"):  # fmt: skip
         assert words in text, words
     assert (run.path / "curves.png").read_bytes().startswith(b"\x89PNG") and "/tmp" not in text

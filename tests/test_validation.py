@@ -56,6 +56,12 @@ def test_dropping_modes_leaves_fidelity_alone(scores: list[DamageScore]) -> None
     assert column(scores, "modes", "recall")[-1] < 0.5
 
 
+def test_kinds_hardly_mind_what_recall_takes_for_lost_variety(scores: list[DamageScore]) -> None:
+    clear, soft = (score.values for score in scores if (score.damage, score.level) in (("none", 0), ("blur", 1.2)))
+    assert soft["recall"] < 0.6 * clear["recall"] and soft["kinds"] > 0.85 * clear["kinds"]
+    assert column(scores, "modes", "kinds")[-1] < 0.85 * clear["kinds"]
+
+
 def test_replayed_training_data_scores_best_and_is_flagged(scores: list[DamageScore]) -> None:
     replay = scores[-1]
     assert replay.damage == "replay"

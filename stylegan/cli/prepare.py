@@ -33,19 +33,22 @@ class PrepareOptions:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `prepare`."""
-    parser.add_argument("sources", nargs="+", metavar="SOURCE", help="folder, zip, video or picture")
+    parser.add_argument("sources", nargs="+", metavar="SOURCE",
+                        help="folder, zip, video or picture, or the name of a shipped sample set")  # fmt: skip
     add_options(parser, PrepareOptions)
     parser.add_argument("--json", action="store_true", help="print JSON for other programs")
 
 
 def run(args: argparse.Namespace) -> int:
     """Write the zip, or only look, and print the report."""
+    from stylegan.data.images import sample_sets
     from stylegan.data.prepare import inspect, prepare
 
     options = from_namespace(PrepareOptions, args)
+    sources = [sample_sets().get(source, source) for source in args.sources]
     if options.out:
         report = prepare(
-            args.sources,
+            sources,
             options.out,
             options.resolution,
             options.fit,
@@ -55,8 +58,8 @@ def run(args: argparse.Namespace) -> int:
             drop_duplicates=options.drop_duplicates,
             on_progress=_show if sys.stderr.isatty() else None,
         )
-    elif len(args.sources) == 1:
-        report = inspect(args.sources[0], every=options.every, on_progress=_show if sys.stderr.isatty() else None)
+    elif len(sources) == 1:
+        report = inspect(sources[0], every=options.every, on_progress=_show if sys.stderr.isatty() else None)
     else:
         raise DataError("Several sources need --out FILE.zip; without it, name one.")
     print(report.to_json() if args.json else report.to_text())

@@ -51,11 +51,15 @@ class Step:
 
 @dataclass
 class Frames:
-    """What came of one video: size of a frame, how many were kept or like the one before, and what is wrong."""
+    """What came of one video: size of a frame, how many were kept or like the one before, and what is wrong.
+
+    `is_cut` when there may be more frames than were asked for.
+    """
 
     size: tuple[int, int] = (0, 0)
     num_kept: int = 0
     num_alike: int = 0
+    is_cut: bool = False
     problem: str = ""
 
 
@@ -65,21 +69,25 @@ class FramesSource(Source):
     The frames of `cats/a.mp4` are called `cats/a.mp4@000012.500s.png`, so they are of the class of its folder.
     """
 
-    def __init__(self, base: Source, folder: Path, resolution: int, step: Step) -> None:
-        super().__init__(base.path, list(base.members), list(base.skipped), base.metadata, base.notices)
+    def __init__(
+        self, base: Source, folder: Path, resolution: int, step: Step, max_frames: int = MAX_FRAMES
+    ) -> None:
+        super().__init__(base.path, list(base.members), list(base.skipped), base.metadata, base.notices,
+                         is_loose=base.is_loose)  # fmt: skip
         self._base = base
         self._frames: dict[str, Path] = {}
         self.sizes: dict[str, tuple[int, int]] = {}  # of the frames, as they were in the video
-        self.num_videos = self.num_alike = 0
+        self.num_videos = self.num_alike = self.num_cut = 0
         for number, name in enumerate(base.videos):
             try:
-                found = extract_frames(base.video(name), folder / str(number), resolution, step)
+                found = extract_frames(base.video(name), folder / str(number), resolution, step, max_frames)
             except (DataError, OSError) as error:
                 self.skipped.append((name, str(error)))
                 continue
             self.num_videos += 1
             self.num_alike += found.num_alike
-            if found.problem:
+            self.num_cut += found.is_cut
+            if found.problem and not (found.is_cut and max_frames < MAX_FRAMES):  # who asks for few, knows
                 self.skipped.append((name, found.problem))
             frames = {f"{name}@{path.name}": path for path in sorted((folder / str(number)).iterdir())}
             self._frames |= frames
@@ -122,6 +130,7 @@ def extract_frames(
                 last = small
                 found.num_kept += 1
                 if found.num_kept >= max_frames:
+                    found.is_cut = True
                     found.problem = f"only its first {max_frames:,} frames were taken"
                     break
         except DataError:

@@ -274,4 +274,8 @@ def _nothing_found(source: Source, skipped: list[tuple[str, str]]) -> str:
     if not skipped:
         return f"{source.path.name} holds no pictures; give a folder or zip of PNG, JPEG or WebP files."
     name, reason = skipped[0]
+    if source.is_loose:
+        if len(skipped) == 1:
+            return f"{name} cannot be used: {reason}."
+        return f"None of the {len(skipped)} files can be used; the first, {name}: {reason}."
     return f"{source.path.name} holds no usable picture: {len(skipped)} skipped, for example {name} ({reason})."

@@ -6,22 +6,17 @@ import io
 import json
 import os
 import secrets
-import tempfile
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from stylegan.data.duplicates import duplicate_groups
-from stylegan.data.frames import FramesSource, Step
-from stylegan.data.images import ImageSet, open_images, suggest_resolution
-from stylegan.data.labels import MAX_CLASSES, classes_from_folders
-from stylegan.data.sources import open_source
+from stylegan.data.gather import Gathered, gathered
+from stylegan.data.images import ImageSet, suggest_resolution
 from stylegan.errors import DataError
 from stylegan.files import write_problem
 
@@ -99,20 +94,11 @@ def inspect(
 
     Videos are looked at by a frame every so often: `0.5s` is every half second, `10` every tenth frame.
     """
-    with opened(path, _INSPECT_RESOLUTION, every=every, on_progress=on_progress) as image_set:
-        counts = _count(image_set.labels, image_set.num_classes)
-        resolution = suggest_resolution(image_set.sizes)
-        alike = _find_duplicates([image_set])
-        return _report([image_set], image_set.skipped, resolution, image_set.class_names, counts, alike)
-
-
-@contextmanager
-def opened(
-    path: str | Path, resolution: int, *, every: str = "1s", on_progress: Callable[[int, int], None] | None = None
-) -> Iterator[ImageSet]:
-    """What `prepare` would take of one source, as squares, frames of videos among them; to be read while it is open."""
-    with tempfile.TemporaryDirectory() as scratch:
-        yield _open(path, (resolution, "crop", 3, Step.parse(every), Path(scratch)), False, [], on_progress)
+    with gathered([path], _INSPECT_RESOLUTION, every=every, on_progress=on_progress) as found:
+        labels, class_names, complaints = found.classes()
+        counts = _count(labels, len(class_names))
+        found = replace(found, skipped=found.skipped + complaints)
+        return _report(found, suggest_resolution(found.sizes), class_names, counts)
 
 
 def prepare(
@@ -133,120 +119,19 @@ def prepare(
     Classes of several sources are joined by name; readmes and licences of the sources travel along in notices/.
     The same sources give the same bytes. DataError when nothing is usable, StyleGANError when it cannot be written.
     """
-    if not sources:
-        raise DataError("Name at least one folder, zip, video or picture to prepare.")
     out_zip = Path(out_zip)
     if out_zip.suffix.lower() != ".zip":
         raise DataError(f"The file to write must end in .zip, unlike {out_zip.name}.")
-    step = Step.parse(every)
-    with tempfile.TemporaryDirectory() as scratch:
-        sets, skipped = [], []
-        for number, source in enumerate(sources):
-            settings = (resolution, fit, img_channels, step, Path(scratch) / str(number))
-            image_set = _open(source, settings, len(sources) > 1, skipped, on_progress)
-            sets += [image_set] if image_set else []
-        if not sets:
-            raise DataError(f"None of the {len(sources)} sources holds a usable picture; the first: {skipped[0][1]}")
-        alike = _find_duplicates(sets)
+    with gathered(sources, resolution, fit, img_channels=img_channels, every=every, on_progress=on_progress) as found:
         if drop_duplicates:
-            sets, alike = _without(sets, alike, skipped), _Alike()
-        words = [_class_words(image_set, classes_from_folders, len(sources) == 1) for image_set in sets]
-        labels, class_names = _join_classes(sets, words, skipped)
-        _write(out_zip, _entries(sets, labels, class_names))
-        counts = _count(labels, len(class_names))
-        return _report(sets, tuple(skipped), resolution, class_names, counts, alike, out_zip)
+            found = found.without_duplicates()
+        labels, class_names, complaints = found.classes(classes_from_folders)
+        found = replace(found, skipped=found.skipped + complaints)
+        _write(out_zip, _entries(found.sets, labels, class_names))
+        return _report(found, resolution, class_names, _count(labels, len(class_names)), out_zip)
 
 
-def _open(
-    source: str | Path,
-    settings: tuple[int, str, int, Step, Path],
-    one_of_many: bool,
-    skipped: list[tuple[str, str]],
-    on_progress: Callable[[int, int], None] | None,
-) -> ImageSet | None:
-    """One source; among many, one without a usable picture is only noted, and names say where they come from."""
-    resolution, fit, img_channels, step, folder = settings
-    try:
-        frames = FramesSource(open_source(source), folder, resolution, step)
-        image_set = open_images(
-            source, resolution, img_channels=img_channels, fit=fit, source=frames, on_progress=on_progress
-        )
-    except DataError as error:
-        if not one_of_many:
-            raise
-        skipped.append((Path(source).name, str(error)))
-        return None
-    image_set = replace(image_set, sizes=tuple(map(frames.sizes.get, image_set.names, image_set.sizes)))
-    prefix = f"{Path(source).name}/" if one_of_many else ""
-    skipped += [(prefix + name, reason) for name, reason in image_set.skipped]
-    return image_set
-
-
-@dataclass(frozen=True)
-class _Alike:
-    """Duplicates among several sets: the places (set, picture) that look like an earlier one, with names."""
-
-    places: tuple[tuple[int, int], ...] = ()
-    pairs: tuple[tuple[str, str], ...] = ()
-    num_copies: int = 0
-
-
-def _find_duplicates(sets: list[ImageSet]) -> _Alike:
-    """Every picture of all sets together that looks like an earlier one."""
-    places = [(k, i) for k, image_set in enumerate(sets) for i in range(image_set.num_images)]
-    hashes = np.concatenate([image_set.hashes for image_set in sets])
-    groups = duplicate_groups(hashes, lambda j: sets[places[j][0]].pixels(places[j][1]))
-    found, pairs, num_copies = [], [], 0
-    for group in groups:
-        names = [sets[k].names[i] for k, i in (places[j] for j in group)]
-        contents = {sets[k].content_key(i) for k, i in (places[j] for j in group)}
-        found += [places[j] for j in group[1:]]
-        pairs += [(name, names[0]) for name in names[1:]]
-        num_copies += len(group) - len(contents)
-    return _Alike(tuple(found), tuple(pairs), num_copies)
-
-
-def _without(sets: list[ImageSet], alike: _Alike, skipped: list[tuple[str, str]]) -> list[ImageSet]:
-    """The sets without their duplicates, each of which is noted with the picture it looks like."""
-    skipped += [(name, f"looks like {first}") for name, first in alike.pairs]
-    gone = set(alike.places)
-    kept = [image_set.subset([i for i in range(len(image_set)) if (k, i) not in gone]) for k, image_set in
-            enumerate(sets)]  # fmt: skip
-    return [image_set for image_set in kept if len(image_set)]
-
-
-def _class_words(image_set: ImageSet, by_folder: bool, alone: bool) -> tuple[tuple[str, ...], np.ndarray] | None:
-    """Class names and a class number a picture for one source; a source of one folder is one class among many."""
-    if not by_folder:
-        return None if image_set.labels is None else (image_set.class_names, image_set.labels)
-    if not alone and len({PurePosixPath(name).parent for name in image_set.names}) == 1:
-        return (image_set.path.stem,), np.zeros(image_set.num_images, dtype=np.int64)
-    found = classes_from_folders(image_set.names)
-    return found.class_names, found.classes
-
-
-def _join_classes(
-    sets: list[ImageSet],
-    words: list[tuple[tuple[str, ...], np.ndarray] | None],
-    skipped: list[tuple[str, str]],
-) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    """Classes int64 [N] of all sets together, joined by name; none, with a note, when some set has none."""
-    without = [image_set.path.name for image_set, found in zip(sets, words, strict=True) if found is None]
-    if without:
-        if len(without) < len(sets):
-            skipped.append((without[0], "has no classes, so those of the other sources were not used"))
-        return None, ()
-    place: dict[str, int] = {}
-    labels = []
-    for names, numbers in (found for found in words if found is not None):
-        joined = np.array([place.setdefault(name, len(place)) for name in names], dtype=np.int64)
-        labels.append(joined[numbers])
-    if len(place) > MAX_CLASSES:
-        raise DataError(f"There would be {len(place):,} classes; at most {MAX_CLASSES:,} are possible.")
-    return np.concatenate(labels), tuple(place)
-
-
-def _entries(sets: list[ImageSet], labels: np.ndarray | None, class_names: tuple[str, ...]) -> Iterator:
+def _entries(sets: Sequence[ImageSet], labels: np.ndarray | None, class_names: tuple[str, ...]) -> Iterator:
     """(name, bytes) of every file of the zip: pictures, then labels, then notices."""
     names: list[str] = []
     records: dict[str, dict] = {}
@@ -311,19 +196,17 @@ def _count(labels: np.ndarray | None, num_classes: int) -> tuple[int, ...]:
 
 
 def _report(
-    sets: list[ImageSet],
-    skipped: tuple[tuple[str, str], ...],
+    found: Gathered,
     resolution: int,
     class_names: tuple[str, ...],
     class_counts: tuple[int, ...],
-    alike: _Alike,
     out: Path | None = None,
 ) -> Report:
-    """The report on some opened sets."""
-    sizes = Counter(size for image_set in sets for size in image_set.sizes)
+    """The report on what was gathered."""
+    sizes, sets = Counter(found.sizes), found.sets
     return Report(
         num_accepted=sum(image_set.num_images for image_set in sets),
-        skipped=skipped,
+        skipped=found.skipped,
         sizes=tuple(sizes.most_common()),
         num_enlarged=sum(count for size, count in sizes.items() if min(size) < resolution),
         resolution=resolution,
@@ -331,9 +214,9 @@ def _report(
         class_counts=class_counts,
         out="" if out is None else str(out),
         num_bytes=0 if out is None else out.stat().st_size,
-        num_duplicates=len(alike.places),
-        num_copies=alike.num_copies,
-        duplicates=alike.pairs[:_SHOWN],
+        num_duplicates=len(found.alike.pairs),
+        num_copies=found.alike.num_copies,
+        duplicates=found.named_pairs()[:_SHOWN],
         num_videos=sum(image_set.source.num_videos for image_set in sets),
         num_frames=sum(image_set.source.num_frames for image_set in sets),
         num_alike=sum(image_set.source.num_alike for image_set in sets),

@@ -1,4 +1,4 @@
-"""Reading bytes from places nobody vouches for: a folder, a zip or one file, seen as a flat list of members."""
+"""Reading bytes from places nobody vouches for: a folder, a zip or single files, seen as a flat list of members."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import stat
 import threading
 import zipfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -19,7 +20,7 @@ METADATA = ("dataset.json", "labels.json")
 MAX_NOTICES = 16
 _NOTICES = ("readme", "license", "licence", "copying", "notice", "attribution")
 _NOTICE_ENDS = (*_NOTICES, ".md", ".txt", ".rst", ".html")
-_VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".ogv")
+VIDEO_ENDS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".ogv")
 _LEFTOVERS = ("thumbs.db", "desktop.ini")
 
 
@@ -33,7 +34,10 @@ class Member:
 
 @dataclass
 class Source:
-    """A place to read from: what it holds, what of it cannot be read and why, metadata, licences, readmes, videos."""
+    """A place to read from: what it holds, what of it cannot be read and why, metadata, licences, readmes, videos.
+
+    `is_loose` for single files that somebody named one by one.
+    """
 
     path: Path
     members: list[Member] = field(default_factory=list)
@@ -41,6 +45,7 @@ class Source:
     metadata: dict[str, str] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
     videos: list[str] = field(default_factory=list)
+    is_loose: bool = False
 
     def video(self, name: str) -> Path | bytes:
         """Where to read one of `videos` from: its file, or its bytes inside an archive; OSError when too large."""
@@ -56,7 +61,7 @@ class Source:
         base = parts[-1].lower()
         if base in _LEFTOVERS or any(part.startswith(".") or part == "__MACOSX" for part in parts):
             return
-        if base.endswith(_VIDEOS):
+        if base.endswith(VIDEO_ENDS):
             self.videos.append(name)
         elif num_bytes > MAX_MEMBER_BYTES:
             self.skipped.append((name, f"larger than {MAX_MEMBER_BYTES // 2**20} MB"))
@@ -71,15 +76,33 @@ class Source:
             raise DataError(f"{self.path.name} holds more than {MAX_MEMBERS:,} files; split it into smaller sets.")
 
 
+class FilesSource(Source):
+    """Single files that somebody named, as if they lay in one folder; of one name, the later ones are numbered."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        super().__init__(paths[0] if len(paths) == 1 else Path("files"), is_loose=True)
+        self.paths = tuple(paths)
+        self._places: dict[str, Path] = {}
+        for path in sorted(paths, key=lambda path: path.name):
+            name, number = path.name, 1
+            while name in self._places:
+                number += 1
+                name = f"{path.stem} ({number}){path.suffix}"
+            self._places[name] = path
+            self._take(name, path.stat().st_size)
+
+    def read(self, name: str) -> bytes:
+        return _read_file(self._places[name])
+
+    def video(self, name: str) -> Path | bytes:
+        return self._places[name]
+
+
 class FolderSource(Source):
-    """A folder read recursively, or one single file; links never lead out of it, and only plain files are opened."""
+    """A folder read recursively; links never lead out of it, and only plain files are opened."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        if path.is_file():
-            self._root = path.parent.resolve()
-            self._take(path.name, path.stat().st_size)
-            return
         self._root = path.resolve()
         for folder, subfolders, files in os.walk(self._root, onerror=self._note_unreadable):
             subfolders.sort()
@@ -89,11 +112,7 @@ class FolderSource(Source):
                 self._add(here / name)
 
     def read(self, name: str) -> bytes:
-        with open(self._root / name, "rb") as file:
-            data = file.read(MAX_MEMBER_BYTES + 1)
-        if len(data) > MAX_MEMBER_BYTES:
-            raise OSError(f"larger than {MAX_MEMBER_BYTES // 2**20} MB")
-        return data
+        return _read_file(self._root / name)
 
     def video(self, name: str) -> Path | bytes:
         return self._root / name
@@ -195,6 +214,15 @@ def open_source(path: str | Path) -> Source:
             raise DataError(f"There is no folder or file {path}; give a folder of pictures, a zip or a picture.")
         if path.suffix.lower() == ".zip" or zipfile.is_zipfile(path):
             return ZipSource(path)
-        return FolderSource(path)
+        return FilesSource([path])
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
+
+
+def _read_file(path: Path) -> bytes:
+    """The bytes of a plain file; OSError above MAX_MEMBER_BYTES."""
+    with open(path, "rb") as file:
+        data = file.read(MAX_MEMBER_BYTES + 1)
+    if len(data) > MAX_MEMBER_BYTES:
+        raise OSError(f"larger than {MAX_MEMBER_BYTES // 2**20} MB")
+    return data

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -144,7 +143,7 @@ class Discovery:
 
     def _run(self, model: LoadedModel, stop: threading.Event) -> None:
         """Search, one model after another, and say how it ended."""
-        _step_back()
+        background.step_back(_NICE)
         report = self._reporter(model.hash)
         try:
             with self._work:
@@ -203,11 +202,3 @@ def _keep(path: Path, directions: list[Direction]) -> str:
     except (StyleGANError, OSError):
         return "found, but the folder of models cannot be written, so they are not kept"
     return ""
-
-
-def _step_back() -> None:
-    """Give this thread a low priority where the system knows priorities of threads."""
-    try:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
-    except (AttributeError, OSError):
-        pass

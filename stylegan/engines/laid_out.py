@@ -130,7 +130,7 @@ class LaidOutBlock1:
         x = x.contiguous(memory_format=torch.channels_last)
         for layer, style in zip(self.layers, styles, strict=True):
             x = layer(x, style, noise)
-        return State(x, self.block.torgb(x) if self.block.has_image else None)
+        return State(x, self.block.picture(x, state.image))
 
 
 class LaidOutLayer3:

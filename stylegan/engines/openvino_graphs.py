@@ -135,6 +135,8 @@ def _styled(graph: Graph, index: int, layer: stylegan2.StyledConv, x: Any, gain:
 
 def _stylegan1(graph: Graph, block: stylegan1.Block) -> tuple[Any, Any]:
     """Two styled layers (arXiv 1812.04948 figure 1b): convolution, noise, bias, leaky ReLU, AdaIN."""
+    if block.fade:
+        raise NotImplementedError(f"There is no graph for {block.name}, which still fades in.")
     half = block.resolution // 2
     x = _constant(block.const[None]) if block.is_first else graph.features(block.conv0.weight.shape[1], half)
     for index, layer in enumerate((block.conv0, block.conv1)):

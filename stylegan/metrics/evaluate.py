@@ -35,7 +35,7 @@ def evaluate(
     on_progress: Progress | None = None,
     on_pairs: Callable[[Pairs], None] | None = None,
 ) -> list[MetricReport]:
-    """All that is measured of `num` pictures: KID, diversity, AuthPct, precision, recall, density, coverage, then SWD.
+    """All that is measured of `num` pictures: what a Meter measures, KID first, and SWD last.
 
     `generator` is a network, sampled at seeds seed, seed + 1, ... with classes as frequent as in the set, or a
     function num -> batches of images [n, C, H, W] in [-1, 1]. An `extractor` from the user's own weights takes the

@@ -34,7 +34,8 @@ def precision_recall(
     """Improved precision and recall of features real [N, D] and fake [M, D], 0 to 1 (arXiv 1904.06991, equation 1).
 
     Precision: fakes within reach of some real; recall: reals within reach of some fake. Both grow with the number of
-    pictures, so compare only equal numbers.
+    pictures, so compare only equal numbers. Recall also falls, to nothing, where fakes are merely softer than reals:
+    they lie closer together and reach less far; `metrics.kinds` says whether kinds of picture are missing.
     """
     across = distances(real, fake)
     real_reach, fake_reach = (radii(distances(x, x), num_neighbours) for x in (real, fake))
@@ -49,7 +50,7 @@ def density_coverage(
     """Density and coverage of features real [N, D] and fake [M, D] (arXiv 2002.09797, equations 3 and 4).
 
     Density: how many reals reach a fake, over k, about 1 when both are alike and above it for typical pictures only.
-    Coverage, 0 to 1: reals that have a fake within their reach.
+    Coverage, 0 to 1: reals that have a fake within their reach; it grows with the number of fakes a real.
     """
     across = distances(real, fake)
     within_reach = across <= radii(distances(real, real), num_neighbours)[:, None]  # [N, M]

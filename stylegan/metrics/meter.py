@@ -14,6 +14,7 @@ from stylegan.data.images import ImageSet
 from stylegan.errors import DataError
 from stylegan.metrics.features import Extractor, FeatureExtractor
 from stylegan.metrics.kid import kid
+from stylegan.metrics.kinds import kinds
 from stylegan.metrics.manifold import NUM_NEIGHBOURS, density_coverage, diversity, precision_recall
 from stylegan.metrics.memorisation import Pairs, nearer_to_train, nearest_other, neighbours
 from stylegan.metrics.report import MetricReport
@@ -26,12 +27,12 @@ LEAST_HELD_OUT = 32
 LEAST_PICTURES = 8
 MAX_REFERENCE = 5000
 _BATCH = 128
-_BETTER = {"KID": "lower", "diversity": "one", "precision": "higher", "recall": "higher", "density": "one",
-           "coverage": "higher"}  # fmt: skip
+_BETTER = {"KID": "lower", "diversity": "one", "precision": "higher", "recall": "higher", "kinds": "higher",
+           "density": "one", "coverage": "higher"}  # fmt: skip
 
 
 class Meter:
-    """KID, diversity, AuthPct, precision, recall, density and coverage of `num` fakes, cheap enough for every snapshot.
+    """KID, diversity, AuthPct, precision, recall, kinds, density and coverage of `num` fakes, cheap enough to stream.
 
     The reference is the held-out set when it has at least 32 pictures; else the training set, which is then also its
     own floor, by halves. Every measurement uses the same pictures, so two values differ only by the fakes. At most
@@ -73,7 +74,7 @@ class Meter:
     def measure(self, generate: Generate, *, on_progress: Progress | None = None) -> list[MetricReport]:
         """Judges the images [n, C, H, W] in [-1, 1] of `generate(num)`, as 8-bit pictures show them.
 
-        Seven reports, KID first; DataError when there are fewer than 4 pictures or they are not numbers.
+        Eight reports, KID first; DataError when there are fewer than 4 pictures or they are not numbers.
         """
         self._collect(generate, on_progress)
         reference, train, fake = self._reference(), self.train_features, self.fake_features
@@ -206,6 +207,7 @@ def _compare(real: torch.Tensor, fake: torch.Tensor, seed: int) -> dict[str, tup
         "diversity": (diversity(real, fake), 0.0),
         "precision": (precision, _binomial(precision, len(fake))),
         "recall": (recall, _binomial(recall, len(real))),
+        "kinds": (kinds(real, fake, seed), 0.0),
         "density": (density, 0.0),
         "coverage": (coverage, _binomial(coverage, len(real))),
     }

@@ -1,7 +1,8 @@
 """Do the metrics tell the truth? Real pictures, damaged more and more, must score worse and worse.
 
 No single number sees all: KID of r64-v1 is nearly blind to faint noise, which SWD shows; fidelity says nothing of
-missing kinds, which recall and coverage show; replayed training pictures score best of all, and AuthPct flags them.
+missing kinds, which `kinds` shows (recall and coverage too, but they fall as far where pictures are merely soft);
+replayed training pictures score best of all, and AuthPct flags them.
 N pictures, R resolution, C channels.
 """
 
@@ -19,6 +20,7 @@ from stylegan.data.images import ImageSet
 from stylegan.errors import DataError
 from stylegan.metrics.features import Extractor, FeatureExtractor
 from stylegan.metrics.kid import kid
+from stylegan.metrics.kinds import kinds
 from stylegan.metrics.manifold import density_coverage, distances, diversity, precision_recall
 from stylegan.metrics.memorisation import nearest_other, neighbours
 from stylegan.metrics.meter import Progress
@@ -108,6 +110,7 @@ def _scores(
         "SWD fine": levels[max(levels)],
         "precision": precision,
         "recall": recall,
+        "kinds": kinds(real_features, features, seed),
         "density": density,
         "coverage": coverage,
         "diversity": diversity(real_features, features),

@@ -52,7 +52,8 @@ class GeneratorConfig:
 
     `channels` lists the widths of the blocks 4, 8, ... where a file does not follow min(base // resolution, max).
     `layers` describes StyleGAN3's synthesis layer by layer, as read from a file or, when not given, as the paper has
-    it; other families have none.
+    it; other families have none. `fade` is the share of a StyleGAN1's picture that the block before the last still
+    makes, while it grows.
     Raises CheckpointError when the values cannot belong to any network.
     """
 
@@ -74,6 +75,7 @@ class GeneratorConfig:
     conv_clamp: float = 0.0  # 0: no clamp
     resample_filter: tuple[float, ...] = (1.0, 3.0, 3.0, 1.0)
     layers: tuple[LayerSpec, ...] = ()
+    fade: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse configs that no network of this family can have, before anything is allocated."""
@@ -99,6 +101,8 @@ class GeneratorConfig:
             raise CheckpointError("The config's channels do not fit its resolution. Export the checkpoint again.")
         if not 1 <= len(self.resample_filter) <= 64 or not all(map(math.isfinite, self.resample_filter)):
             raise CheckpointError("The config's resample_filter must have 1 to 64 taps. Export the checkpoint again.")
+        if self.fade and not (0 < self.fade <= 1 and self.family == "stylegan1" and self.resolution >= 8):
+            raise CheckpointError("Only a StyleGAN1 of 8 pixels or more fades, by 0 to 1. Export the checkpoint again.")
         if self.family == "stylegan3":
             designed = () if self.layers else self._designed_layers()
             layers = check_layers(self.layers or designed, self.resolution, self.img_channels)
@@ -129,8 +133,9 @@ class GeneratorConfig:
         return min(self.channel_base // resolution, self.channel_max)
 
     def to_json(self) -> str:
-        """The config as one line of JSON."""
-        return json.dumps(dataclasses.asdict(self))
+        """The config as one line of JSON, which only of a growing network speaks of fading."""
+        values = dataclasses.asdict(self)
+        return json.dumps(values if self.fade else {name: value for name, value in values.items() if name != "fade"})
 
     @classmethod
     def from_json(cls, text: str) -> GeneratorConfig:
@@ -144,7 +149,10 @@ class GeneratorConfig:
 
 @dataclass(frozen=True)
 class DiscriminatorConfig:
-    """All that rebuilds a StyleGAN2 residual discriminator (arXiv 1912.04958 section 3)."""
+    """All that rebuilds a StyleGAN2 residual discriminator (arXiv 1912.04958 section 3).
+
+    One that `fades` also reads the picture at half its resolution (arXiv 1710.10196 section 2).
+    """
 
     resolution: int = 64
     img_channels: int = 3
@@ -153,6 +161,7 @@ class DiscriminatorConfig:
     channel_max: int = 512
     mbstd_group: int = 4
     conv_clamp: float = 0.0
+    fades: bool = False
 
     def width(self, resolution: int) -> int:
         """Channels of the block at `resolution`."""

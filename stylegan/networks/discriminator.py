@@ -1,6 +1,6 @@
 """StyleGAN2's residual discriminator with minibatch deviation and projection conditioning.
 
-arXiv 1912.04958 section 3 (figure 7, residual), 1710.10196 section 3 (minibatch standard deviation),
+arXiv 1912.04958 section 3 (figure 7, residual), 1710.10196 sections 2 (growing) and 3 (minibatch standard deviation),
 1802.05637 (projection), 2006.06676 (class embedding).
 
 Letters: N batch, C channels, R resolution, K classes, G group, M groups.
@@ -11,15 +11,16 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from stylegan.networks.config import DiscriminatorConfig
-from stylegan.networks.layers import Conv, FullyConnected
+from stylegan.networks.layers import Conv, FullyConnected, dtype_at
 from stylegan.networks.mapping import Mapping
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions and a 1x1 branch, halving the resolution; the first block reads the picture."""
+    """Two 3x3 convolutions and a 1x1 branch, halving the resolution; `fromrgb` where it may read the picture."""
 
     def __init__(self, inputs: int, outputs: int, config: DiscriminatorConfig, reads_image: bool):
         super().__init__()
@@ -31,9 +32,7 @@ class ResidualBlock(nn.Module):
         self.skip = Conv(inputs, outputs, 1, activation="linear", bias=False, down=2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x [N, C, R, R] (or the image) -> [N, C', R / 2, R / 2]."""
-        if hasattr(self, "fromrgb"):
-            x = self.fromrgb(x)
+        """x [N, C, R, R] -> [N, C', R / 2, R / 2]."""
         gain = math.sqrt(0.5)
         return self.skip(x, gain) + self.conv1(self.conv0(x), gain)
 
@@ -65,17 +64,21 @@ class Epilogue(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """image [N, C, R, R] (and label [N, K]) -> logits [N, 1]; positive means real."""
+    """image [N, C, R, R] (and label [N, K]) -> logits [N, 1]; positive means real.
+
+    `fade` is the share with which one that fades still reads the picture at half its resolution.
+    """
 
     def __init__(self, config: DiscriminatorConfig):
         super().__init__()
-        self.config = config
+        self.config, self.fade = config, 1.0 if config.fades else 0.0
+        readers = (config.resolution, config.resolution // 2 if config.fades else 0)
         for resolution in config.block_resolutions:
             block = ResidualBlock(
                 config.width(resolution),
                 config.width(resolution // 2),
                 config,
-                reads_image=resolution == config.resolution,
+                reads_image=resolution in readers,
             )
             self.add_module(f"b{resolution}", block)
         width = config.width(4)
@@ -87,9 +90,13 @@ class Discriminator(nn.Module):
         self, image: torch.Tensor, label: torch.Tensor | None = None, dtype: torch.dtype = torch.float32
     ) -> torch.Tensor:
         """Logits float32 [N, 1]; blocks above 4 pixels compute in `dtype`."""
-        x = image.to(dtype)
-        for resolution in self.config.block_resolutions:
-            x = getattr(self, f"b{resolution}")(x)
+        image, (largest, *others) = image.to(dtype), self.config.block_resolutions
+        first = getattr(self, f"b{largest}")
+        x = first(first.fromrgb(image))
+        if self.fade:
+            x = x.lerp(getattr(self, f"b{others[0]}").fromrgb(F.avg_pool2d(image, 2)), self.fade)
+        for resolution in others:
+            x = getattr(self, f"b{resolution}")(x.to(dtype_at(dtype, resolution, largest)))
         x = self.b4(x)  # [N, 1] or [N, C]
         if not self.config.num_classes:
             return x

@@ -28,6 +28,12 @@ def drawn(*shape: int, divisor: float = 1.0) -> torch.Tensor:
     return torch.randn(shape) if divisor == 1.0 else torch.randn(shape) / divisor
 
 
+def dtype_at(dtype: torch.dtype, resolution: int, largest: int) -> torch.dtype:
+    """What a layer computes in where `dtype` is asked: float16 only at the four largest resolutions, whose numbers stay
+    in its range (arXiv 2006.06676 appendix C)."""
+    return torch.float32 if dtype == torch.float16 and 16 * resolution <= largest else dtype
+
+
 class FullyConnected(nn.Module):
     """Linear layer with run-time weight scaling (equalised learning rate, arXiv 1710.10196 section 4.1)."""
 

@@ -15,6 +15,8 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from stylegan.networks.layers import dtype_at
+
 
 class State(NamedTuple):
     """What goes from piece to piece: features x [N, C, H, W], and the picture so far [N, img, R, R] where there is one.
@@ -104,6 +106,8 @@ class PiecewiseSynthesis(nn.Module):
         `transform` [3, 3] as `transform_matrix` gives it, StyleGAN3 only, which in turn has no noise.
         """
         noise, styles, state = noise or Noise(), self.styles(ws, offsets), State(transform)
-        for piece in self.pieces():
-            state = piece(state, styles[piece.styles], noise, dtype)
+        pieces = self.pieces()
+        for piece in pieces:
+            kind = dtype_at(dtype, piece.resolution, pieces[-1].resolution)
+            state = piece(state, styles[piece.styles], noise, kind)
         return state.image

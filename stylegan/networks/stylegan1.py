@@ -1,4 +1,6 @@
-"""StyleGAN1's synthesis network, grown to its full resolution (arXiv 1812.04948 section 2 and appendix C).
+"""StyleGAN1's synthesis network (arXiv 1812.04948 section 2 and appendix C), which may still be growing.
+
+A growing one has a last block whose picture fades in over that of the block before (1710.10196 section 2).
 
 Letters: N batch, C channels, I input, O output, R resolution, D width of w, L rows of W+.
 """
@@ -113,7 +115,8 @@ class Block(Piece):
         else:
             self.conv0 = StyledConv(inputs, outputs, resolution, config, up=2)
         self.conv1 = StyledConv(outputs, outputs, resolution, config)
-        self.has_image = resolution == config.resolution
+        self.fade = config.fade if resolution == config.resolution else 0.0
+        self.has_image = resolution == config.resolution or bool(config.fade and 2 * resolution == config.resolution)
         if self.has_image:
             self.torgb = ToRGB(outputs, config)
 
@@ -123,7 +126,16 @@ class Block(Piece):
         """A state at R / 2, or an empty one at 4 pixels, with two styles [N, 2O] -> the state at R."""
         x = self.const.expand(len(styles[0]), -1, -1, -1) if self.is_first else state.x.to(dtype)
         x = self.conv1(self.conv0(x, styles[0], noise), styles[1], noise)
-        return State(x, self.torgb(x) if self.has_image else None)
+        return State(x, self.picture(x, state.image))
+
+    def picture(self, x: torch.Tensor, before: torch.Tensor | None) -> torch.Tensor | None:
+        """x [N, C, R, R] in colours, over the picture before it [N, img, R / 2, R / 2] while this block fades in."""
+        if not self.has_image:
+            return None
+        image = self.torgb(x)
+        if before is None or not self.fade:
+            return image
+        return image.lerp(before.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3), self.fade)
 
 
 class Synthesis(PiecewiseSynthesis):
@@ -137,6 +149,15 @@ class Synthesis(PiecewiseSynthesis):
             block = Block(widths[max(i - 1, 0)], widths[i], resolution, config)
             block.styles = slice(2 * i, 2 * i + 2)
             self.add_module(block.name, block)
+
+    @property
+    def fade(self) -> float:
+        """The share of the picture that the block before the last one makes, 0 to 1; may move while training."""
+        return self.pieces()[-1].fade
+
+    @fade.setter
+    def fade(self, share: float) -> None:
+        self.pieces()[-1].fade = share
 
     @property
     def layers(self) -> list[LayerInfo]:

@@ -33,8 +33,12 @@ def modulated_conv(
     `up` is 1 or 2; with 2 the result is smoothed by `kernel` [T, T]. `gain`, a number or a tensor [], multiplies the
     result; it costs nothing. `padding` is that of the plain convolution, 'same' when it is not given.
     Activations are scaled instead of weights, so a batch shares one ordinary convolution; a single picture without
-    gradients folds the scales into the weight. No grouped convolution: it is the slow way on a CPU.
+    gradients folds the scales into the weight. No grouped convolution: it is the slow way on a CPU. In float16 filters
+    and styles are normalised first (arXiv 2006.06676 appendix C).
     """
+    if demodulate and x.dtype == torch.float16:  # what demodulation undoes anyhow keeps the sums in range
+        weight = weight / (weight.abs().amax(dim=(1, 2, 3), keepdim=True) * weight[0].numel() ** 0.5)
+        styles = styles / styles.abs().amax(dim=1, keepdim=True)
     scale = demodulation(weight, styles) * gain if demodulate else None  # [N, O]
     if len(x) == 1 and not torch.is_grad_enabled():
         weight = weight * styles.reshape(1, -1, 1, 1)

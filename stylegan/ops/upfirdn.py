@@ -58,13 +58,14 @@ def _depthwise(x, kernel, up, down, padding, channels):
     """Filter every channel alone; `up` and `down` are (vertical, horizontal)."""
     weight = kernel.to(x.dtype)
     rows, columns = weight.shape
+    left, right, top, bottom = padding
     if up == (1, 1):
-        if any(padding):
+        inside = (top, left) if (top, left) == (bottom, right) and min(top, left) >= 0 else (0, 0)
+        if any(padding) and not any(inside):  # what is alike on both sides costs nothing in the convolution
             x = F.pad(x, padding)
         weight = weight.flip(0, 1).expand(channels, 1, rows, columns)
-        return F.conv2d(x, weight, stride=down, groups=channels)
+        return F.conv2d(x, weight, stride=down, padding=inside, groups=channels)
     # A transposed convolution is zero insertion and full convolution; what is too much it can mostly cut off itself.
-    left, right, top, bottom = padding
     weight = weight.expand(channels, 1, rows, columns)
     cut, rest = (rows - 1 - top, columns - 1 - left), (bottom - top + up[0] - 1, right - left + up[1] - 1)
     if min(cut) >= 0 and all(0 <= rest[i] < up[i] for i in (0, 1)):

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,16 @@ from stylegan.options import options_of
 from stylegan.training.config import TrainConfig
 from stylegan.training.run import TrainingRun
 from stylegan.training.run_files import thin
-from stylegan.training.verdict import best_by_moment
+from stylegan.training.verdict import best_by_moment, grown
 
 CARD, CURVES = "card.md", "curves.png"
 MOST_ROWS = 24
 _HIDDEN = ("out", "data", "threads", "device")
+_WANTED = {"KID": "lower is better", "diversity": "1 is as varied as real pictures",
+           "AuthPct": "percent that copy no training picture", "precision": "share that looks real",
+           "recall": "share of real pictures within its reach; softer pictures lower it too",
+           "kinds": "1 is every kind as often as among real ones", "density": "1 is as real ones",
+           "coverage": "share of real pictures with a generated one near by"}  # fmt: skip
 
 
 def write_card(run: TrainingRun) -> Path:
@@ -32,38 +38,54 @@ def write_card(run: TrainingRun) -> Path:
 
 def card_text(run: TrainingRun, ticks: Sequence[Mapping], metrics: Sequence[Mapping], drawn: bool) -> str:
     """The card as Markdown."""
-    best, said = run.best(), run.verdict()
+    best, said, config = run.best(), run.verdict(), run.config()
     samples = run.samples()
     parts = [f"# {run.name}", f"**{said.name.capitalize()}.** {said.reason} {said.advice}"]
     if samples:
         parts.append(f"![Fixed seeds, unpicked, at {_kimg(samples[-1][0])}](samples/{samples[-1][1].name})")
-    parts.append(_table(_facts(run, ticks, best)))
+        parts.append(f"Always the same seeds, none picked, at {_kimg(samples[-1][0])}.")
+    parts.append(_table(_facts(run, ticks, metrics, best)))
+    if best:
+        parts.append(f"```\npython -m stylegan generate --model {best['file']} --seeds 0-59 --grid sheet.png\n```")
     if drawn:
         parts += ["## Curves", f"![Curves over images seen]({CURVES})"]
     if metrics:
-        parts += ["## Quality", _quality(metrics, best), _chosen(best)]
-    parts += ["## Settings", _table(_settings(run.config())), *_history(run)]
+        parts += ["## Quality", _quality(metrics, best), _chosen(metrics, best)]
+    for title, path in (("Training pictures", run.reals_path), ("Generated, each beside the training picture nearest "
+                        "to it: the closest ones", run.pairs_path)):  # fmt: skip
+        if path.is_file():
+            parts += [f"## {title}", f"![{title}](samples/{path.name})"]
+    parts += ["## Settings", _table(_settings(config)), *_history(run)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _facts(run: TrainingRun, ticks: Sequence[Mapping], best: Mapping | None) -> dict[str, str]:
+def _facts(
+    run: TrainingRun, ticks: Sequence[Mapping], metrics: Sequence[Mapping], best: Mapping | None
+) -> dict[str, str]:
     """What happened, by name."""
-    config, last = run.config(), ticks[-1] if ticks else {}
-    facts = {"Data": Path(str(config.get("data", ""))).name}
-    said = [event for event in run.events()[0] if event.get("kind") == "data"]
+    config, last, events = run.config(), ticks[-1] if ticks else {}, run.events()[0]
+    data = Path(str(config.get("data", "")))
+    facts = {"Data": f"{data.name}, in this folder" if data.parent.name == run.name else data.name}
+    said = [event for event in events if event.get("kind") == "data"]
     if said:
         facts["Pictures"] = f"{said[-1]['num_images']:,} trained on, {said[-1]['num_held_out']:,} held out"
         facts["Data fingerprint"] = f"`{str(said[-1]['fingerprint'])[:16]}`"
     facts["Images seen"] = f"{last.get('nimg', 0):,} ({last.get('epoch', 0):.1f} epochs)"
-    facts["Training time"] = f"{last.get('seconds', 0) / 3600:.2f} hours"
+    facts["Training time"] = _span(last.get("seconds", 0))
+    times = [event["time"] for event in events if isinstance(event.get("time"), int | float)]
+    if times:
+        facts["When"] = " to ".join(time.strftime("%Y-%m-%d %H:%M", time.gmtime(at)) for at in (times[0], times[-1]))
+        facts["When"] += " UTC"
     if last.get("seconds"):
         facts["Images a second"] = f"{last['nimg'] / last['seconds']:.1f} on average"
     if last.get("memory_mb"):
-        facts["Most memory"] = f"{max(tick.get('memory_mb') or 0 for tick in ticks):,.0f} MB"
+        facts["Most memory"] = f"{max(tick.get('memory_mb') or 0 for tick in ticks) / 1024:.1f} GB"
     facts["Steps without a finite gradient"] = str(last.get("nan", 0))
-    facts["Ended"] = run.reason() or run.state()
+    facts["Ended"] = run.reason() or {"done": "all of its budget was spent"}.get(run.state(), run.state())
     if best:
-        facts["Best snapshot"] = f"`{best['file']}`"
+        floor = next((event.get("floor") for event in reversed(metrics) if event["name"] == best["name"]), None)
+        beside = f" (real against real: {_number(floor)})" if floor is not None else ""
+        facts["Best snapshot"] = f"`{best['file']}`, {best['name']} {_number(best['value'])}{beside}"
     return facts
 
 
@@ -72,7 +94,8 @@ def _quality(metrics: Sequence[Mapping], best: Mapping | None) -> str:
     names = list(dict.fromkeys(str(event["name"]) for event in metrics))
     columns = {name: {event["nimg"]: event for event in best_by_moment(metrics, name)} for name in names}
     moments = thin(sorted({nimg for column in columns.values() for nimg in column}), MOST_ROWS)
-    lines = ["| kimg | " + " | ".join(names) + " |", "|" + "---|" * (len(names) + 1)]
+    lines = ["| kimg | " + " | ".join(name.partition("-")[0] for name in names) + " |",
+             "|" + "---:|" * (len(names) + 1)]  # fmt: skip
     for nimg in moments:
         cells = [_number(columns[name].get(nimg, {}).get("value")) for name in names]
         mark = " **best**" if best and best["nimg"] == nimg else ""
@@ -82,24 +105,35 @@ def _quality(metrics: Sequence[Mapping], best: Mapping | None) -> str:
     return "\n".join(lines)
 
 
-def _chosen(best: Mapping | None) -> str:
-    """How the best snapshot was chosen, which is no independent result."""
+def _chosen(metrics: Sequence[Mapping], best: Mapping | None) -> str:
+    """What the columns mean, and how the best snapshot was chosen, which is no independent result."""
+    kinds = dict.fromkeys(str(event["name"]).partition("-")[0] for event in metrics)
+    meant = "; ".join(f"{kind}: {_WANTED[kind]}" for kind in kinds if kind in _WANTED)
+    versions = dict.fromkeys(str(event["name"]).partition("-")[2] for event in metrics)
+    told = f"{meant}. Measured with {', '.join(filter(None, versions))}: this project's own offline measures, not FID."
     if not best:
-        return ""
-    return (f"These are this project's own offline measures, not FID. The best snapshot was chosen by {best['name']} "
-            "as it was measured here, so quote a measurement with another seed: `python -m stylegan metrics`.")
+        return told
+    return (f"{told} The best snapshot was chosen by {best['name']} as it was measured here, so quote a measurement "
+            "with another seed: `python -m stylegan metrics`.")
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, str]:
-    """The settings by flag, without the places of this machine."""
-    return {f"--{name.replace('_', '-')}": str(config[name]) for name in options_of(TrainConfig)
-            if name not in _HIDDEN and config.get(name) not in (None, "")}
+    """The settings by flag, without the places of this machine and what is off."""
+    return {f"--{name.replace('_', '-')}": _setting(value)
+            for name, value in ((name, config.get(name)) for name in options_of(TrainConfig) if name not in _HIDDEN)
+            if value not in (None, "", 0, False) or name == "seed"}
+
+
+def _setting(value: Any) -> str:
+    """A setting in words."""
+    return "yes" if value is True else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _history(run: TrainingRun) -> list[str]:
     """Settings that were changed while the run went on."""
     changes = [event for event in run.events()[0] if event.get("kind") == "live"]
-    rows = [f"- {_kimg(event['nimg'])}: " + ", ".join(f"{name} {value}" for name, value in event["changed"].items())
+    rows = [f"- {_kimg(event['nimg'])}: " + ", ".join(f"{name} {_number(value)}"
+                                                      for name, value in event["changed"].items())
             for event in changes if isinstance(event.get("changed"), dict)]
     return ["## Changed while it trained", "\n".join(rows)] if rows else []
 
@@ -120,7 +154,7 @@ def write_curves(path: Path, ticks: Sequence[Mapping], metrics: Sequence[Mapping
     quality, logits, augmentation, speed = figure.subplots(2, 2).flatten()
     quality.plot([e["nimg"] / 1000 for e in kid], [e["value"] for e in kid], marker=".", label="KID")
     if kid:
-        top = min(kid, key=lambda e: e["value"])
+        top = min(grown(kid) or kid, key=lambda e: e["value"])
         quality.plot(top["nimg"] / 1000, top["value"], "*", markersize=12, label="best")
         if top.get("floor") is not None:
             quality.axhline(top["floor"], linestyle="--", color="grey", label="real against real")
@@ -157,6 +191,13 @@ def _kimg(nimg: int) -> str:
     return f"{nimg / 1000:.1f} kimg"
 
 
+def _span(seconds: float) -> str:
+    """A time in words: minutes of a short run, hours of a long one."""
+    return f"{seconds / 60:.1f} minutes" if seconds < 3600 else f"{seconds / 3600:.2f} hours"
+
+
 def _number(value: Any) -> str:
-    """Four significant digits."""
-    return f"{value:.4g}" if isinstance(value, int | float) else ""
+    """Three digits that count, of small numbers four behind the point."""
+    if not isinstance(value, int | float):
+        return ""
+    return f"{value:.3g}" if abs(value) >= 0.01 or not value else f"{value:.4f}".replace("-0.0000", "0.0000")

@@ -14,12 +14,14 @@ from stylegan.errors import RequestError
 from stylegan.networks.config import DiscriminatorConfig, GeneratorConfig
 from stylegan.networks.stylegan3_layers import design_layers
 from stylegan.options import check, option
+from stylegan.training.growth import Stage, stages
 from stylegan.training.presets import PRESETS, SLIM, gamma_of
 
 FAMILIES = ("stylegan2", "stylegan1", "stylegan3-t", "stylegan3-r")
 LOSSES = ("logistic", "relativistic")
 SCHEDULES = ("constant", "tail", "cosine")
 AUGMENTATIONS = ("ada", "diffaugment", "schedule", "none")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 TRANSFORMS = ("b", "bg", "bgc", "bgcf", "bgcfn", "bgcfnc")
 
 
@@ -41,6 +43,8 @@ class TrainConfig:
     kimg: float = option(0.0, "stop after so many thousand images (0: no such limit)", low=0, high=1e6)
     minutes: float = option(0.0, "stop after so many minutes of training (0: no such limit)", low=0, high=1e6)
     family: str | None = option(None, "the generator's family (default stylegan2)", choices=FAMILIES)
+    grow_kimg: float = option(0.0, "stylegan1 only: begin at 8 px and grow; thousand images in which each resolution "
+                              "fades in, and again settles (0: all pixels from the start)", low=0, high=1e5)
     batch: int = option(0, "images a step, over all processes (0: chosen for you)", low=0, high=4096)
     accumulate: int = option(1, "parts in which a batch is computed where memory is short", low=1, high=1024)
     loss: str | None = option(None, "logistic, or relativistic as in R3GAN (default logistic)", choices=LOSSES)
@@ -73,7 +77,10 @@ class TrainConfig:
     mapping_layers: int | None = option(None, "layers of the mapping network (default 2)", low=1, high=16)
     mbstd_group: int | None = option(None, "pictures that the discriminator compares (default 4; 1: none)",
                                      low=1, high=64)  # fmt: skip
-    conv_clamp: float | None = option(None, "limit of the activations (default 0: none)", low=0, high=1e6)
+    conv_clamp: float | None = option(None, "limit of the activations (default 0: none, or 256 with fp16)",
+                                      low=0, high=1e6)  # fmt: skip
+    precision: str | None = option(None, "what convolutions compute in: auto takes bf16 where the machine is quick at "
+                                   "it, else fp32 (default auto)", choices=PRECISIONS)  # fmt: skip
     blur_pixels: float | None = option(None, "blur of what the discriminator sees at the start (default 0: none)",
                                        low=0, high=64)  # fmt: skip
     ema_kimg: float = option(0.0, "half-life of the first average of the weights in kimg (0: batch * 10 / 32)",
@@ -160,23 +167,42 @@ class TrainConfig:
             "schedule": "tail", "augment": "ada", "transforms": "bgc", "ada_target": 0.6, "ada_kimg": 100.0,
             "ada_cap": 0.8, "mixing": 0.9, "pl_weight": 0.0, "pl_interval": 4, "channel_max": 512,
             "channel_base": 32768 if config.resolution >= 512 else 16384, "z_dim": 512, "w_dim": 512,
-            "mapping_layers": 2, "mbstd_group": 4, "conv_clamp": 0.0, "blur_pixels": 0.0, "ema_kimg": batch * 10 / 32,
+            "mapping_layers": 2, "mbstd_group": max(min(batch // ranks, 4), 1), "precision": "auto",
+            "conv_clamp": 256.0 if config.precision == "fp16" else 0.0, "blur_pixels": 0.0, "ema_kimg": batch * 10 / 32,
             "ema_ramp": 0.05, "freeze_d": blocks // 2 if config.preset == "transfer" else 0,
             "holdout": 0.1 if config.metric_images else 0.0,
         }  # fmt: skip
         config = config.replace(**{name: value for name, value in chosen.items() if config.is_open(name)})
         if not config.kimg and not config.minutes:
             config = config.replace(kimg=25000.0 if has_gpu else 300.0)
+        config.check_growth()
+        if config.precision == "fp16" and config.family == "stylegan1":
+            raise RequestError("StyleGAN1's normalisation leaves the range of fp16; choose bf16, fp32 or auto.")
         return config
 
-    def generator(self, num_classes: int = 0) -> GeneratorConfig:
-        """The generator of a resolved config."""
+    def check_growth(self) -> None:
+        """RequestError when a resolved config cannot grow, or not within its images."""
+        if self.grow_kimg and self.family != "stylegan1":
+            raise RequestError(f"Only stylegan1 grows, not {self.family}; leave grow_kimg at 0 or change the family.")
+        if self.grow_kimg and self.transfer:
+            raise RequestError("A run that grows begins with networks of 8 px; leave transfer or grow_kimg out.")
+        if self.grow_kimg and 1000 * self.grow_kimg < self.batch:
+            raise RequestError(f"A step of {self.batch} images is longer than grow_kimg {self.grow_kimg:g}; raise it.")
+        needed = stages(self.resolution, self.grow_kimg)[-1].start / 1000
+        if self.kimg and needed >= self.kimg:
+            raise RequestError(
+                f"Growing to {self.resolution} px by {self.grow_kimg:g} kimg a step takes {needed:g} kimg, and the run "
+                f"ends after {self.kimg:g}; lower grow_kimg or raise kimg."
+            )
+
+    def generator(self, num_classes: int = 0, stage: Stage | None = None) -> GeneratorConfig:
+        """The generator of a resolved config, at a stage of its growth or full-grown."""
         layers: tuple = ()
         if self.family == "stylegan3-r":  # twice the channels of T, as published (arXiv 2106.12423 section 3.2)
             layers = design_layers(self.resolution, 3, 2 * self.channel_base, 2 * self.channel_max, radial=True)
         return GeneratorConfig(
             family=self.family.partition("-")[0],
-            resolution=self.resolution,
+            resolution=stage.resolution if stage else self.resolution,
             z_dim=self.z_dim,
             w_dim=self.w_dim,
             num_classes=num_classes,
@@ -185,17 +211,19 @@ class TrainConfig:
             channel_max=self.channel_max,
             conv_clamp=self.conv_clamp,
             layers=layers,
+            fade=float(stage is not None and stage.fades),
         )
 
-    def discriminator(self, num_classes: int = 0) -> DiscriminatorConfig:
-        """The discriminator of a resolved config."""
+    def discriminator(self, num_classes: int = 0, stage: Stage | None = None) -> DiscriminatorConfig:
+        """The discriminator of a resolved config, at a stage of its growth or full-grown."""
         return DiscriminatorConfig(
-            resolution=self.resolution,
+            resolution=stage.resolution if stage else self.resolution,
             num_classes=num_classes,
             channel_base=self.channel_base,
             channel_max=self.channel_max,
             mbstd_group=self.mbstd_group,
             conv_clamp=self.conv_clamp,
+            fades=stage is not None and stage.fades,
         )
 
 
@@ -203,15 +231,15 @@ _DEFAULTS = {field.name: field.default for field in dataclasses.fields(TrainConf
 
 # Settings whose default value means 'choose for me', so a preset can never override a value that was given.
 CHOOSABLE = frozenset(
-    "family batch loss gamma r1_interval r2 lr lr_discriminator schedule augment transforms ada_target ada_kimg "
-    "ada_cap mixing pl_weight pl_interval channel_base channel_max z_dim w_dim mapping_layers mbstd_group conv_clamp "
-    "blur_pixels ema_kimg ema_ramp freeze_d holdout".split()
+    "family grow_kimg batch loss gamma r1_interval r2 lr lr_discriminator schedule augment transforms ada_target "
+    "ada_kimg ada_cap mixing pl_weight pl_interval channel_base channel_max z_dim w_dim mapping_layers mbstd_group "
+    "conv_clamp precision blur_pixels ema_kimg ema_ramp freeze_d holdout".split()
 )
 
 # Settings that may differ when a run is resumed; any other change needs a new run.
 CHANGEABLE = frozenset(
     "out data kimg minutes threads device sample_seconds snapshot_minutes metric_images lr lr_discriminator schedule "
-    "gamma augment transforms ada_target ada_kimg ada_cap transfer preset accumulate tensorboard".split()
+    "gamma augment transforms ada_target ada_kimg ada_cap transfer preset accumulate tensorboard precision".split()
 )
 
 

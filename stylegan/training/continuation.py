@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors.torch import load as unpack
+from safetensors.torch import save as pack
 
 from stylegan.checkpoint.discriminators import convert_discriminator
 from stylegan.checkpoint.file import load_generator
 from stylegan.data.sampler import Sampler
 from stylegan.errors import CheckpointError, TrainingError
+from stylegan.training.growth import stage_of
 from stylegan.training.state import newest_state, read_state, state_path, write_state
 
 if TYPE_CHECKING:
@@ -23,6 +27,24 @@ _COUNTS = {"nimg": 0, "steps": 0, "seconds": 0.0, "nans": 0, "bad_steps": 0, "pl
 
 def save(trainer: Trainer, path: Path) -> None:
     """Write all that an exact resume needs to one file, atomically."""
+    write_state(path, *_state_of(trainer))
+
+
+def even_out(trainer: Trainer) -> None:
+    """Give every rank the first one's state, so that only that one's machine needs what it was read from."""
+    ranks = trainer.ranks
+    if ranks.world == 1:
+        return
+    tensors, numbers = _state_of(trainer) if ranks.is_first else ({}, {})
+    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    numbers = json.loads(ranks.share(json.dumps(numbers).encode()))
+    data = ranks.share(pack(plain) if ranks.is_first else b"")
+    if not ranks.is_first:
+        _restore(trainer, unpack(data), numbers)
+
+
+def _state_of(trainer: Trainer) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Everything that decides what the next steps do, as tensors and numbers by name."""
     tensors = {"pl_mean": trainer.pl_mean}
     for name, network in trainer.networks().items():
         tensors |= {f"{name}.{key}": value for key, value in network.state_dict().items()}
@@ -31,7 +53,7 @@ def save(trainer: Trainer, path: Path) -> None:
             tensors |= {f"optimizer{i}.{key}.{what}": torch.as_tensor(value) for what, value in slot.items()}
     numbers = {name: getattr(trainer, name) for name in _COUNTS}
     numbers |= {"p": trainer.augment.p, "signs": trainer.controller.signs, "count": trainer.controller.count}
-    write_state(path, tensors, numbers | {"r_t": trainer.controller.r_t, "data": trainer.images.fingerprint()})
+    return tensors, numbers | {"r_t": trainer.controller.r_t, "data": trainer.images.fingerprint()}
 
 
 def load(trainer: Trainer, path: Path) -> None:
@@ -39,13 +61,19 @@ def load(trainer: Trainer, path: Path) -> None:
     tensors, numbers = read_state(path)
     if numbers["data"] != trainer.images.fingerprint():
         raise TrainingError("The training data has changed since this run was saved; restore it or start a new run.")
+    _restore(trainer, tensors, numbers)
+
+
+def _restore(trainer: Trainer, tensors: dict[str, torch.Tensor], numbers: dict[str, Any]) -> None:
+    """Take over a state, and stand in the pictures where it stood."""
     _load_all(trainer, tensors, numbers)
-    trainer.nimg = numbers["nimg"]
     trainer.sampler = Sampler(len(trainer.images), trainer.config.seed, start=trainer.nimg)
 
 
 def _load_all(trainer: Trainer, tensors: dict[str, torch.Tensor], numbers: dict[str, Any]) -> None:
     """Networks, optimisers and numbers of a state."""
+    trainer.nimg = numbers["nimg"]
+    trainer.grow()
     _load_networks(trainer, tensors)
     trainer.pl_mean = tensors["pl_mean"].to(trainer.device)
     for i, optimizer in enumerate(trainer.optimizers):
@@ -159,11 +187,21 @@ def like_source(config: TrainConfig) -> TrainConfig:
         from stylegan.training.run import TrainingRun
 
         recorded = TrainingRun(folder).config()
+        config = _full_grown(config, recorded, newest_state(source / "state") if source.is_dir() else source)
         shape = {name: recorded[name] for name in ("family", "channel_base", "channel_max", "z_dim", "w_dim",
                                                    "mapping_layers", "conv_clamp") if recorded.get(name)}  # fmt: skip
     else:
         shape = _shape_of_checkpoint(source)
     return config.replace(**{name: value for name, value in shape.items() if config.is_open(name)})
+
+
+def _full_grown(config: TrainConfig, recorded: dict[str, Any], moment: Path) -> TrainConfig:
+    """The config of a run that goes on from a `moment` of one that grew: it begins with all pixels."""
+    stage = stage_of(recorded, int(moment.stem))
+    if not stage.is_last:
+        raise TrainingError(f"At that moment the run was still growing ({stage.words(int(moment.stem))}); "
+                            "choose a moment of its last resolution.")
+    return config.replace(grow_kimg=0.0) if config.grow_kimg == recorded.get("grow_kimg") else config
 
 
 def _shape_of_checkpoint(source: Path) -> dict[str, Any]:

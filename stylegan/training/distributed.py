@@ -1,46 +1,58 @@
-"""Several processes as one trainer: who I am among them, sums over all of them, and rank 0's word.
+"""Several processes as one trainer: who I am among them, sums over all of them, and the first one's word.
 
-The processes come from torchrun, which says in the environment who is who. Gradients are averaged by one flat sum after
-each phase rather than by DistributedDataParallel, whose hooks know neither several backward passes a step nor the
-double backward of R1; the code path is the same for one process, where every method returns at once.
+The processes come from torchrun, which says in the environment who is who; they may be on several machines. Gradients
+are averaged by one flat sum after each phase rather than by DistributedDataParallel, whose hooks know neither several
+backward passes a step nor the double backward of R1; the code path is the same for one process, where every method
+returns at once. Words go by gloo between processors, gradients by NCCL where they lie on GPUs.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+import re
+import socket
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 
-from stylegan.errors import TrainingError
+from stylegan.errors import StyleGANError, TrainingError
+from stylegan.training.network import interface_towards
 
-PATIENCE = timedelta(minutes=30)  # how long the others wait while rank 0 judges a snapshot
+PATIENCE = timedelta(minutes=float(os.environ.get("STYLEGAN_PATIENCE_MINUTES", "3")))  # for one another while training
+LONG_PATIENCE = 10 * PATIENCE  # while pictures are read, and while the first one judges the last snapshot
+BLOCK_BYTES = 64 << 20
+CONTINUES = "the same command, with any number of processes, continues from the last saved state."
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process's place: `rank` of `world`, and `local` among those of its machine."""
+    """This process's place: `rank` of `world`, and `local` among those of its machine; `first` has the word."""
 
     rank: int = 0
     world: int = 1
     local: int = 0
     device: torch.device = torch.device("cpu")
+    first: int = 0
+    patient: Any = None  # the group whose members wait for LONG_PATIENCE, for what is no training
 
     @property
     def is_first(self) -> bool:
         """True for the one process that writes the run folder."""
-        return self.rank == 0
+        return self.rank == self.first
 
     def average(self, tensors: Sequence[torch.Tensor]) -> None:
         """Replace float tensors by their mean over all ranks, in place, in one exchange."""
         if self.world == 1 or not tensors:
             return
         flat = torch.cat([tensor.detach().flatten().float() for tensor in tensors])
-        self._exchange(dist.all_reduce, flat)
+        _exchange(dist.all_reduce, flat)
         flat /= self.world
         start = 0
         for tensor in tensors:
@@ -51,27 +63,79 @@ class Ranks:
         """Sums of some numbers over all ranks."""
         if self.world == 1:
             return list(values)
-        numbers = torch.tensor(list(values), dtype=torch.float64, device=self.device)
-        self._exchange(dist.all_reduce, numbers)
+        numbers = torch.tensor(list(values), dtype=torch.float64)
+        _exchange(dist.all_reduce, numbers)
         return numbers.tolist()
 
     def agree(self, values: Sequence[float]) -> list[float]:
-        """Rank 0's numbers, at every rank."""
+        """The first rank's numbers, at every rank."""
         if self.world == 1:
             return list(values)
-        numbers = torch.tensor(list(values), dtype=torch.float64, device=self.device)
-        self._exchange(dist.broadcast, numbers, 0)
+        numbers = torch.tensor(list(values), dtype=torch.float64)
+        _exchange(dist.broadcast, numbers, self.first)
         return numbers.tolist()
 
-    def _exchange(self, operation, *arguments) -> None:
-        """One collective operation; TrainingError when another rank has gone."""
+    def gather(self, text: str) -> list[str]:
+        """What every rank says, in the order of ranks; for the times between training, with long patience."""
+        if self.world == 1:
+            return [text]
+        data = torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8) if text else torch.empty(0).byte()
+        sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.world)]
+        _exchange(dist.all_gather, sizes, torch.tensor([len(data)]), group=self.patient)
+        longest = max(int(size) for size in sizes) or 1
+        texts = [torch.zeros(longest, dtype=torch.uint8) for _ in range(self.world)]
+        padded = torch.cat([data, torch.zeros(longest - len(data), dtype=torch.uint8)])
+        _exchange(dist.all_gather, texts, padded, group=self.patient)
+        return [bytes(one[: int(size)].numpy()).decode() for one, size in zip(texts, sizes, strict=True)]
+
+    def share(self, data: bytes) -> bytes:
+        """The first rank's bytes, at every rank."""
+        if self.world == 1:
+            return data
+        size = torch.tensor([len(data)])
+        _exchange(dist.broadcast, size, self.first, group=self.patient)
+        whole = bytearray(data) if self.is_first else bytearray(int(size))
+        numbers = torch.frombuffer(whole, dtype=torch.uint8)
+        for block in numbers.split(BLOCK_BYTES):
+            _exchange(dist.broadcast, block, self.first, group=self.patient)
+        return bytes(whole)
+
+    def together(self, part: Callable[[], Made]) -> Made:
+        """Do `part` at every rank; when it fails at one of them, all end, and say in one sentence why and where."""
+        if self.world == 1:
+            return part()
+        made, problem = None, None
         try:
-            operation(*arguments)
-        except RuntimeError as error:
+            made = part()
+        except StyleGANError as error:
+            problem = error
+        for rank, said in enumerate(self.gather(f"{socket.gethostname()}\0{problem}" if problem else "")):
+            if said and problem is None:
+                host, _, sentence = said.partition("\0")
+                raise TrainingError(f"Process {rank} of {self.world}, on {host}, cannot go on: {sentence}")
+        if problem is not None:
+            raise problem
+        return made
+
+
+def _exchange(operation: Callable[..., Any], *arguments: Any, group: Any = None) -> None:
+    """One collective operation; TrainingError when another rank has gone or does not answer."""
+    try:
+        operation(*arguments, group=group)
+    except RuntimeError as error:
+        said = str(error)
+        place = re.search(r"\[([0-9a-fA-F.:]+)\]:\d+", said)
+        where = f" (at {place[1]})" if place else ""
+        if "timed out" in said.lower() or "timeout" in said.lower():
+            minutes = (PATIENCE if group is None else LONG_PATIENCE).total_seconds() / 60
             raise TrainingError(
-                "Another of the training processes has ended, so this run cannot go on; the same command, with any "
-                "number of processes, continues from the last saved state."
+                f"Another of the training processes{where} has not answered for {minutes:g} minutes, so this run "
+                f"cannot go on; see that its machine and the network are up, then {CONTINUES}"
             ) from error
+        raise TrainingError(
+            f"Another of the training processes{where} has ended, so this run cannot go on; its own words say why, and "
+            + CONTINUES
+        ) from error
 
 
 @contextmanager
@@ -81,7 +145,7 @@ def joined(device: str = "auto") -> Iterator[Ranks]:
     `device` as in the settings; with NCCL each process takes the GPU of its local rank. Raises TrainingError when the
     others do not come.
     """
-    world = int(os.environ.get("WORLD_SIZE", "1"))
+    world = num_ranks()
     if world == 1:
         yield Ranks()
         return
@@ -92,16 +156,30 @@ def joined(device: str = "auto") -> Iterator[Ranks]:
     place = torch.device("cuda", local) if on_gpu else torch.device("cpu")
     if on_gpu:
         torch.cuda.set_device(place)
+        os.environ.setdefault("TORCH_NCCL_BLOCKING_WAIT", "1")  # else a lost rank aborts this one without a word
+    patient = _meet("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
     try:
-        dist.init_process_group("nccl" if on_gpu else "gloo", timeout=PATIENCE)
-    except (RuntimeError, ValueError) as error:
-        raise TrainingError(
-            "The training processes did not find each other; start them with torchrun on a free port."
-        ) from error
-    try:
-        yield Ranks(rank, world, local, place)
+        yield Ranks(rank, world, local, place, patient=patient)
     finally:
         dist.destroy_process_group()
+
+
+def _meet(backend: str) -> Any:
+    """Find the other processes; the group for what takes longer than a step."""
+    master = os.environ.get("MASTER_ADDR", "localhost")
+    interface = interface_towards(master)
+    if interface:
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
+        os.environ.setdefault("NCCL_SOCKET_IFNAME", interface)
+    try:
+        dist.init_process_group(backend, timeout=PATIENCE)
+        return dist.new_group(timeout=LONG_PATIENCE)
+    except (RuntimeError, ValueError) as error:
+        known = os.environ.get("GLOO_SOCKET_IFNAME", "none chosen")
+        raise TrainingError(
+            f"The training processes did not find each other through {master} (network interface {known}); give "
+            "torchrun an address and a free port that all machines reach, with GLOO_SOCKET_IFNAME the interface to it."
+        ) from error
 
 
 def num_ranks() -> int:

@@ -8,6 +8,7 @@ Letters: N batch, C channels, R resolution.
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -17,22 +18,27 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from stylegan.device import autocast_dtype, pick_device
+from stylegan.device import pick_device, training_dtype
 from stylegan.networks.discriminator import Discriminator
 from stylegan.networks.generator import build_generator
 from stylegan.networks.pieces import Noise
 from stylegan.training.config import TrainConfig
+from stylegan.training.growth import Stage, stages
 from stylegan.training.losses import discriminator_loss, generator_loss
 from stylegan.training.regularizers import gradient_penalty
 
-SHARE_OF_RATE = 0.45  # of the convolution rate that a whole step reaches (bench train: 0.46 at 64 px on two AVX2 cores)
+SHARE_OF_RATE = 0.4  # of the convolution rate, a whole step (bench train on 2 AVX2 cores: 64 px 0.45, 128 px 0.34)
 PROCESS_MB = 400.0  # Python, PyTorch and the libraries themselves
 COPIES = 6  # of a weight: itself, gradient, two moments, two averages (the discriminator has four)
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Of one process: GFLOP an image, memory in MB, images a second of all processes together, hours of the budget."""
+    """Of one process: GFLOP an image, memory in MB, images a second of all processes together, hours of the budget.
+
+    Of a run that grows, images a second are the mean over the budget, `steps` hold each stage and its own, and the rest
+    is that of the last one.
+    """
 
     generator_parameters: int
     discriminator_parameters: int
@@ -42,32 +48,73 @@ class Estimate:
     kimg: float
     hours: float
     state_mb: float
+    steps: tuple[tuple[Stage, float], ...] = ()
 
     def to_text(self) -> str:
-        """Two lines for people."""
+        """Two lines for people, and one of a run that grows."""
         size = f"{self.generator_parameters:,} + {self.discriminator_parameters:,} parameters"
         return (f"{size}, {self.gflop_per_image:.1f} GFLOP an image; about {self.memory_mb:,.0f} MB of memory a "
                 f"process, {self.state_mb:,.0f} MB on disk a saved state\n"
-                f"about {self.images_per_second:.3g} images a second: {self.kimg:,.4g} kimg in {self.hours:,.3g} hours")
+                f"about {self.images_per_second:.3g} images a second: {self.kimg:,.4g} kimg in {self.hours:,.3g} hours"
+                + self._growth())
+
+    def _growth(self) -> str:
+        """The line of a run that grows: from which kimg on it trains what, and how quickly."""
+        if len(self.steps) == 1:
+            return ""
+        parts = [f"from {stage.start / 1000:g} kimg {stage.sizes} px ({speed:.3g} a second)"
+                 for stage, speed in self.steps]  # fmt: skip
+        return "\ngrows: " + ", ".join(parts)
 
 
 def estimate(config: TrainConfig, num_classes: int = 0, world: int = 1, rate: float | None = None) -> Estimate:
     """Estimate a resolved config, on a processor within a factor of two; `rate` in GFLOP/s is measured if not given."""
     num, device = max(config.batch // (world * config.accumulate), 1), pick_device(config.device)
-    dtype = autocast_dtype(device)
-    with FakeTensorMode(), torch.random.fork_rng(devices=[]):
-        generator = build_generator(config.generator(num_classes))
-        discriminator = Discriminator(config.discriminator(num_classes))
-        passes = _Passes(config, generator, discriminator, num, num_classes, dtype)
-        gflop, activations = passes.measure()
+    dtype = training_dtype(device, config.precision)
+    plan, gflops = stages(config.resolution, config.grow_kimg), []
+    for stage in plan:
+        with FakeTensorMode(), torch.random.fork_rng(devices=[]):
+            generator = build_generator(config.generator(num_classes, stage))
+            discriminator = Discriminator(config.discriminator(num_classes, stage))
+            phases, activations = _Passes(config, generator, discriminator, num, num_classes, dtype).measure()
+        gflops.append(sum(phases[name] * share for name, share in shares_of_step(config).items()))
     sizes = [sum(p.numel() for p in network.parameters()) for network in (generator, discriminator)]
     weights = 4 * (COPIES * sizes[0] + (COPIES - 2) * sizes[1])
     state = 4 * (5 * sizes[0] + 3 * sizes[1])  # weights and moments of both, two averages
     rate = rate or convolution_rate(device, dtype)
-    speed = world * rate * SHARE_OF_RATE / gflop
-    kimg = min([v for v in (config.kimg, config.minutes * 60 * speed / 1000) if v])
-    return Estimate(*sizes, gflop, PROCESS_MB + (weights + activations + state) / 2**20, speed, kimg,
-                    kimg * 1000 / speed / 3600, state / 2**20)  # fmt: skip
+    steps = [(stage, world * rate * SHARE_OF_RATE / gflop) for stage, gflop in zip(plan, gflops, strict=True)]
+    images, seconds = _budget(config, steps)
+    return Estimate(*sizes, gflops[-1], PROCESS_MB + (weights + activations + state) / 2**20, images / seconds,
+                    images / 1000, seconds / 3600, state / 2**20, tuple(steps))  # fmt: skip
+
+
+def _budget(config: TrainConfig, steps: list[tuple[Stage, float]]) -> tuple[float, float]:
+    """Images and seconds of a config's budget, by the images a second of each stage."""
+    images = seconds = 0.0
+    for stage, speed in steps:
+        most = min(stage.end, 1000 * config.kimg or math.inf)
+        if config.minutes:
+            most = min(most, images + (60 * config.minutes - seconds) * speed)
+        seconds += (most - images) / speed
+        images = most
+        if images < stage.end:
+            break
+    return images, seconds
+
+
+def phase_gflop(config: TrainConfig) -> dict[str, float]:
+    """GFLOP an image of each phase of a resolved config whenever it runs; PyTorch's own count."""
+    with FakeTensorMode(), torch.random.fork_rng(devices=[]):
+        generator, discriminator = build_generator(config.generator()), Discriminator(config.discriminator())
+        return _Passes(config, generator, discriminator, config.batch, 0, torch.float32).measure()[0]
+
+
+def shares_of_step(config: TrainConfig) -> dict[str, float]:
+    """How much of a step each phase is on average: 1 where it runs every time, less where it is lazy."""
+    lazy = {"r1": 1 / config.r1_interval}
+    if config.pl_weight:
+        lazy["path_length"] = 0.5 / config.pl_interval  # on half a batch
+    return {"generator": 1.0, "discriminator": 1.0} | lazy
 
 
 class _Flops(TorchDispatchMode):
@@ -88,17 +135,15 @@ class _Passes:
 
     def __init__(self, config: TrainConfig, generator, discriminator, num: int, num_classes: int, dtype: torch.dtype):
         self.config, self.generator, self.discriminator, self.num = config, generator, discriminator, num
-        self.dtype = dtype
+        self.dtype, self.size = dtype, generator.resolution
         self.label = torch.zeros(num, num_classes) if num_classes else None
 
-    def measure(self) -> tuple[float, float]:
-        """(GFLOP an image over the lazy cycle, bytes of activations of the phase that holds most)."""
-        config = self.config
-        parts = [(self._main_g, 1.0), (self._main_d, 1.0), (self._penalty, 1 / config.r1_interval)]
-        if config.pl_weight:
-            parts.append((self._path_length, 0.5 / config.pl_interval))
-        flops, most = 0.0, 0
-        for part, share in parts:
+    def measure(self) -> tuple[dict[str, float], float]:
+        """(GFLOP an image of each phase, bytes of activations of the phase that holds most)."""
+        parts = {"generator": self._main_g, "discriminator": self._main_d, "r1": self._penalty,
+                 "path_length": self._path_length}  # fmt: skip
+        gflop, most = {}, 0
+        for name in shares_of_step(self.config):
             held: dict[int, int] = {}
 
             def note(tensor: torch.Tensor, held: dict[int, int] = held) -> torch.Tensor:
@@ -106,10 +151,10 @@ class _Passes:
                 return tensor
 
             with _Flops() as counter, torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-                part()
-            flops += counter.total / self.num * share
+                parts[name]()
+            gflop[name] = counter.total / self.num / 1e9
             most = max(most, sum(held.values()))
-        return flops / 1e9, most
+        return gflop, most
 
     def _fakes(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Images and the ws they were made of."""
@@ -134,9 +179,8 @@ class _Passes:
 
     def _penalty(self) -> None:
         """R1, and R2 where it is wanted, with their double backward."""
-        size = self.config.resolution
         for _ in range(1 + self.config.r2):
-            images = torch.zeros(self.num, 3, size, size).requires_grad_(True)
+            images = torch.zeros(self.num, 3, self.size, self.size).requires_grad_(True)
             gradient_penalty(self.discriminator(images, self.label, self.dtype), images).mean().backward()
 
     def _path_length(self) -> None:

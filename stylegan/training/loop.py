@@ -1,7 +1,8 @@
 """The training loop: budget, clock, requests of readers, live settings, exact resume points, a truthful end.
 
-The loop writes the run folder of `training.run` through `training.record`, at rank 0 only; it never draws a number of
-its own (the trainer does). With several processes every step begins with rank 0's word on what is to be done.
+The loop writes the run folder of `training.run` through `training.record`, at the first rank only; it never draws a
+number of its own (the trainer does). With several processes every step begins with the first one's word on what is to
+be done.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ import torch
 from stylegan.data.images import ImageSet, open_images, sample_sets
 from stylegan.device import pick_device
 from stylegan.errors import RequestError, StyleGANError, TrainingError
+from stylegan.training.agreement import choose_first, require_same_pictures, settings_of_all
 from stylegan.training.card import write_card
 from stylegan.training.config import TrainConfig, require_same_run
-from stylegan.training.continuation import like_source
+from stylegan.training.continuation import even_out, like_source
 from stylegan.training.distributed import Ranks, joined
 from stylegan.training.live import LIVE, read_live
 from stylegan.training.record import Record
@@ -28,7 +30,8 @@ from stylegan.training.state import has_state, states_newest_first
 from stylegan.training.trainer import Trainer, scaled_rates
 
 LEAST_HELD_OUT = 4  # pictures; of fewer nothing can be said, so they are trained on
-GO_ON, DONE, STOPPED = 0, 1, 2
+WORD_SECONDS = 15.0  # between two words to ranks that wait for one that is busy with something that is no step
+GO_ON, DONE, STOPPED, WAIT = 0, 1, 2, 3
 
 
 def train(config: TrainConfig, echo: Callable[[str], None] = print) -> TrainingRun:
@@ -38,14 +41,16 @@ def train(config: TrainConfig, echo: Callable[[str], None] = print) -> TrainingR
     disk, a lost process and divergence; the run folder then says so too, and the last saved state stays as it was.
     """
     with joined(config.device) as ranks:
+        ranks = choose_first(ranks, config)
         run = TrainingRun(config.out)
-        resumes = has_state(run.path / "state")
-        config = settings_of(config, run, resumes, ranks.world)
+        resumes = ranks.is_first and has_state(run.path / "state")
+        config = settings_of_all(ranks, config, lambda: settings_of(config, run, resumes, ranks.world))
         if not ranks.is_first:
+            ranks.together(lambda: None)
             with _signals() as asked:
                 _Session(None, config, resumes, ranks, lambda line: None).loop(asked)
             return run
-        run = TrainingRun.create(config.out, config.to_dict())
+        run = ranks.together(lambda: TrainingRun.create(config.out, config.to_dict()))
         try:
             with _signals() as asked:
                 session = _Session(run, config, resumes, ranks, echo)
@@ -96,24 +101,32 @@ class _Session:
         self.run, self.ranks, self.echo = run, ranks, echo
         if config.threads:
             torch.set_num_threads(config.threads)
-        data = open_data(config)
+        data = ranks.together(lambda: open_data(config))
+        require_same_pictures(ranks, data)
         images, held_out = data, None
         if config.holdout:
             images, held_out = data.split(config.holdout)
             if len(held_out) < LEAST_HELD_OUT:
                 images, held_out = data, None
-        self.trainer = trainer = Trainer(config, images, ranks)
-        if resumes:
-            self._load(TrainingRun(config.out).path / "state")
-        elif config.transfer:
-            echo(trainer.transfer(Path(config.transfer)))
-        self.record = None if run is None else Record(run, trainer, data, held_out, echo)
+        self.trainer = trainer = ranks.together(lambda: Trainer(config, images, ranks))
+        ranks.together(lambda: self._begin(resumes))
+        even_out(trainer)
+        self.record = None if run is None else Record(run, trainer, data, held_out, echo, self._wait)
+        self.told_at, self.asked_elsewhere = time.monotonic(), False
         self.told = {name: getattr(trainer.config, name) for name in LIVE}
-        shape = trainer.generator.config
+        grows = "" if trainer.stage.is_last else f" on the way to {config.resolution}"
         echo(f"{len(images)} images{f' and {len(held_out)} held out' if held_out else ''}, {config.family} "
-             f"{shape.resolution} px, batch {config.batch}, gamma {config.gamma:.4g}, lr {config.lr:g}, "
+             f"{trainer.stage.sizes} px{grows}, batch {config.batch}, gamma {config.gamma:.4g}, lr {config.lr:g}, "
              f"{sum(p.numel() for p in trainer.generator.parameters()):,} generator parameters, {trainer.device}, "
              f"{trainer.dtype}, {torch.get_num_threads()} threads, {ranks.world} processes")  # fmt: skip
+
+    def _begin(self, resumes: bool) -> None:
+        """Take up what there is to begin with, at the first rank; the others get it from there."""
+        config = self.trainer.config
+        if resumes:
+            self._load(Path(config.out) / "state")
+        elif config.transfer and self.ranks.is_first:
+            self.echo(self.trainer.transfer(Path(config.transfer)))
 
     def _load(self, folder: Path) -> None:
         """Resume from the newest state, or from the one before where a power cut has damaged it."""
@@ -150,12 +163,17 @@ class _Session:
                     self._edit()
                 record.whatever_is_due()
         reason = "done" if order == DONE else "stopped"
-        if record:
-            record.tick(self.spent())
-            record.save()
-            record.sample()
-            record.snapshot(measure=reason == "done")
+        self.ranks.together(lambda: self._conclude(reason))
         return reason
+
+    def _conclude(self, reason: str) -> None:
+        """Write down the last state, pictures and model, while the other ranks wait for how that goes."""
+        if self.record:
+            self.record.wait = lambda: None
+            self.record.tick(self.spent())
+            self.record.save()
+            self.record.sample()
+            self.record.snapshot(measure=reason == "done")
 
     def spent(self) -> float:
         """Share of the budget that is spent, by images or by the clock of training, 0 to 1."""
@@ -164,16 +182,29 @@ class _Session:
         by_clock = trainer.seconds / (config.minutes * 60) if config.minutes else 0.0
         return max(by_images, by_clock)
 
+    def _wait(self) -> None:
+        """Let the others know that this rank still lives, where it is busy with something that is no step."""
+        if time.monotonic() - self.told_at > WORD_SECONDS:
+            self._tell(WAIT)
+
+    def _tell(self, order: int) -> list[float]:
+        """The first rank's order, plan and live settings, at every rank."""
+        self.told_at = time.monotonic()
+        return self.ranks.agree([order, self.trainer.plan, *self.told.values()])
+
     def _orders(self, asked: list[int]) -> int:
-        """What all ranks do next, by rank 0's word; its plan and live settings come along."""
+        """What all ranks do next, by the first one's word; a signal that any of them got ends the run."""
         order = GO_ON
         if self.run is not None:
             if self.spent() >= 1:
                 order = DONE
-            elif asked or self.run.stop_requested():
+            elif asked or self.asked_elsewhere or self.run.stop_requested():
                 self.run.write_status("stopping", self.trainer.nimg)
                 order = STOPPED
-        order, plan, *live = self.ranks.agree([order, self.trainer.plan, *self.told.values()])
+        order, plan, *live = self._tell(order)
+        while order == WAIT:
+            order, plan, *live = self._tell(order)
+        self.asked_elsewhere = self.ranks.total([len(asked)])[0] > 0
         told = dict(zip(LIVE, live, strict=True))
         if any(getattr(self.trainer.config, name) != value for name, value in told.items()):
             self.trainer.adopt(**told)

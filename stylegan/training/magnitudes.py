@@ -38,8 +38,8 @@ class Magnitudes:
                 handle.remove()
 
     def take(self) -> list[torch.Tensor]:
-        """The means [] of what was noted, in the order of the layers."""
-        return [torch.stack(values).mean() for values in self._seen]
+        """The means [] of what was noted, in the order of the layers; the shares of a batch may come in any order."""
+        return [torch.stack(values).sort().values.mean() for values in self._seen]
 
     def move(self, now: list[torch.Tensor], batch: int) -> None:
         """Move every average towards `now` after a batch."""

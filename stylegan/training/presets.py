@@ -1,8 +1,9 @@
 """Named settings: what a preset says instead of 'choose for me' (no torch).
 
-`auto` and the paper presets: arXiv 2006.06676 appendix C and its published tool. `few-shot`: 2006.10738 section 4.3.
-`r3gan`: 2501.05441 sections 3 and 4, its loss, penalties and schedules on the networks of this project. `stylegan3-*`:
-2106.12423 appendix F. `stylegan1`: 1812.04948 appendix C at a fixed resolution. `transfer`: 2002.10964.
+`auto` and the paper presets: arXiv 2006.06676 appendix C and its published tool, whose `cifar` has another
+discriminator. `few-shot`: 2006.10738 section 4.3. `r3gan`: 2501.05441 sections 3 and 4, its loss, penalties and
+schedules on the networks, and with the learning rate, of this project. `stylegan3-*`: 2106.12423 appendix F.
+`stylegan1`: 1812.04948 appendix C, at a fixed resolution unless `grow_kimg` is given. `transfer`: 2002.10964.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _STYLEGAN3 = {"mixing": 0.0, "lr": 0.0025, "lr_discriminator": 0.002, "batch": 3
 PRESETS: dict[str, dict[str, Any]] = {
     "auto": {},
     "slim": SLIM,
-    "few-shot": {"augment": "diffaugment", "batch": 8, "lr": 0.002, "gamma": 10.0, "ema_kimg": 10.0},
+    "few-shot": {"augment": "diffaugment", "batch": 8, "lr": 0.002, "ema_kimg": 10.0},
     "paper256": {**_PAPER, "batch": 64, "mbstd_group": 8, "channel_base": 16384, "gamma": 1.0, "ema_kimg": 20.0},
     "paper512": {**_PAPER, "batch": 64, "mbstd_group": 8, "channel_base": 32768, "gamma": 0.5, "ema_kimg": 20.0},
     "paper1024": {**_PAPER, "batch": 32, "channel_base": 32768, "gamma": 2.0, "ema_kimg": 10.0, "lr": 0.002},
@@ -42,6 +43,8 @@ def gamma_of(preset: str, family: str, resolution: int, batch: int) -> float:
     """The weight of R1 where nobody gave one, from pixels and batch: each paper's own rule."""
     if preset == "r3gan":
         return 2.0 * (resolution / 64) ** 3  # 2 at 64 px and about 150 at 256 px, as published
+    if preset == "few-shot":
+        return 10.0 * (resolution / 256) ** 2  # 10 at 256 px, as published
     if family.startswith("stylegan3"):
         return 2.0 * (resolution / 256) ** 2
     return 0.0002 * resolution**2 / batch

@@ -7,6 +7,7 @@ Letters: N pictures, C channels, R resolution.
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ from stylegan.pixels import centred, encode_jpeg, grid, to_pixels
 from stylegan.seeds import z_of_seeds
 from stylegan.training.draws import Draws
 from stylegan.training.ema import Average
+from stylegan.training.growth import enlarged, reduced
 from stylegan.training.run import TrainingRun
 from stylegan.training.state import forget_states, state_path
 from stylegan.training.tensorboard import Board
@@ -34,6 +36,9 @@ from stylegan.training.trainer import Trainer
 TICK_SECONDS = 5.0
 STATE_SECONDS = 240.0
 STATES_A_BUDGET = 12  # a budget of minutes is planned anew so often, as states are saved
+FIRST_SNAPSHOT = 60.0  # seconds; the next ones come ever later, up to what the config says
+JUDGING_SHARE = 0.1  # of the time, at most, goes into judging snapshots that nobody asked for
+SNAPSHOTS_A_BUDGET = 6  # of minutes, at least, however long judging takes
 HELD_OUT_SECONDS = 20.0
 HELD_OUT_BATCH = 32
 SHEET_PIXELS = 640  # aimed width of the sample grid
@@ -42,20 +47,31 @@ FAKES_BATCH = 16
 
 
 class Record:
-    """The writing side of one process's part of a run; `data` is all pictures, of which the trainer sees a part."""
+    """The writing side of one process's part of a run; `data` is all pictures, of which the trainer sees a part.
+
+    `wait` is called every now and then while something takes long, for others who wait for this process.
+    """
 
     def __init__(
-        self, run: TrainingRun, trainer: Trainer, data: ImageSet, held_out: ImageSet | None, echo: Callable[[str], None]
+        self,
+        run: TrainingRun,
+        trainer: Trainer,
+        data: ImageSet,
+        held_out: ImageSet | None,
+        echo: Callable[[str], None],
+        wait: Callable[[], None] = lambda: None,
     ):
         self.run, self.trainer, self.data, self.held_out, self.echo = run, trainer, data, held_out, echo
+        self.wait = wait
         self.sums: dict[str, tuple[float, int]] = {}
         self.first = {"nimg": trainer.nimg, "seconds": trainer.seconds}
         self.last, self.planned = dict(self.first), dict(self.first)
-        self.clock = {name: time.monotonic() for name in ("tick", "sample", "snapshot", "state")}
+        self.clock = {name: time.monotonic() for name in ("tick", "sample", "snapshot", "state", "word")}
         self.clock["held_out"] = 0.0
         self.next_sample = max(trainer.nimg, 1)
         self.saved_nimg = -1
         self.meter: Meter | None = None
+        self.judging_seconds = 0.0
         self.board = Board(run.path / "tensorboard") if trainer.config.tensorboard else None
 
     def due(self, name: str, seconds: float) -> bool:
@@ -77,11 +93,18 @@ class Record:
         trainer, config = self.trainer, self.trainer.config
         if trainer.nimg >= self.next_sample or self.due("sample", config.sample_seconds):
             self.sample()
-        if self.run.snapshot_requested() or self.due("snapshot", config.snapshot_minutes * 60):
+        if self.run.snapshot_requested() or self.due("snapshot", self._seconds_between_snapshots()):
             self.snapshot()
         share = config.minutes * 60 / STATES_A_BUDGET if config.minutes else STATE_SECONDS
         if self.due("state", min(STATE_SECONDS, share)):
             self.save()
+
+    def _seconds_between_snapshots(self) -> float:
+        """What the config says: less at first, for a verdict within minutes, more where judging takes long."""
+        config = self.trainer.config
+        soon = max(FIRST_SNAPSHOT, self.trainer.seconds / 3) if config.metric_images else float("inf")
+        share = config.minutes * 60 / SNAPSHOTS_A_BUDGET if config.minutes else float("inf")
+        return max(min(config.snapshot_minutes * 60, soon), min(self.judging_seconds / JUDGING_SHARE, share))
 
     # ---- ticks -------------------------------------------------------------------------------------------------------
 
@@ -105,7 +128,8 @@ class Record:
             self.board.add(tick)
         shown = "  ".join(f"{name} {means[name]:+.2f}" for name in ("logits_real", "logits_fake", "r_t", "p"))
         speed = tick["images_per_second"]
-        self.echo(f"{trainer.nimg / 1000:8.1f} kimg  {speed:6.1f} img/s  {shown}  nan {trainer.nans}")
+        grows = "" if trainer.stage.is_last else f"  growing: {trainer.stage.words(trainer.nimg)}"
+        self.echo(f"{trainer.nimg / 1000:8.1f} kimg  {speed:6.1f} img/s  {shown}  nan {trainer.nans}{grows}")
         self.sums, self.last = {}, {"nimg": trainer.nimg, "seconds": trainer.seconds}
         trainer.phase_seconds = {}
         self.clock["tick"] = time.monotonic()
@@ -153,14 +177,16 @@ class Record:
         images, trainer = self.trainer.images, self.trainer
         indices = [i * len(images) // num for i in range(min(num, len(images)))]
         reals = centred(torch.from_numpy(images.batch(indices)).permute(0, 3, 1, 2))
+        reals = reduced(reals, trainer.stage, trainer.nimg)
         seen = trainer.augment(reals, Draws(trainer.config.seed, trainer.nimg, "reals", torch.device("cpu")).plain)
+        seen = enlarged(seen, trainer.config.resolution)
         write_atomic(self.run.augmented_path, encode_jpeg(grid(to_pixels(seen), columns)))
 
     def sample(self) -> None:
         """The fixed-seed grid of the first average: at once, then log-spaced, then by the clock."""
         trainer = self.trainer
         path = self.run.sample_path(trainer.nimg)
-        write_atomic(path, encode_jpeg(sample_sheet(trainer.averages[0].generator)))
+        write_atomic(path, encode_jpeg(sample_sheet(trainer.averages[0].generator, trainer.config.resolution)))
         self.run.append_event("sample", nimg=trainer.nimg, file=f"samples/{path.name}")
         self.next_sample = max(trainer.nimg * 2, 4 * trainer.config.batch)
         self.clock["sample"] = time.monotonic()
@@ -168,11 +194,18 @@ class Record:
     # ---- snapshots ---------------------------------------------------------------------------------------------------
 
     def snapshot(self, measure: bool = True) -> None:
-        """The better of the two averages as a model file, judged when the config asks for a metric; and its state."""
-        trainer, best, scores = self.trainer, 0, []
+        """The better of the two averages as a model file, judged when the config asks for a metric; and its state.
+
+        Unjudged, the average is taken that the best snapshot so far was made of.
+        """
+        trainer, best, scores = self.trainer, self._better_so_far(), []
         if trainer.config.metric_images and measure and trainer.nimg:
             try:
+                self.meter = self.meter or Meter(trainer.images, self.held_out, num=trainer.config.metric_images,
+                                                 device=trainer.device, on_progress=self._on_progress)  # fmt: skip
+                started = time.monotonic()
                 scores = [self._measure(average) for average in trainer.averages]
+                self.judging_seconds = time.monotonic() - started
                 best = min(range(len(scores)), key=lambda i: scores[i][0].value)
             except DataError as error:  # too few pictures, or fakes that are not numbers: train on, and say so
                 self.echo(f"no metric at this snapshot: {error}")
@@ -180,13 +213,19 @@ class Record:
         path = self.run.snapshot_path(trainer.nimg)
         tensors = {k: v.detach().cpu().contiguous() for k, v in average.generator.state_dict().items()}
         provenance = self._provenance(average, scores[best] if scores else [])
-        save_checkpoint(path, Checkpoint(average.generator.config, tensors, provenance))
+        config = dataclasses.replace(average.generator.config, fade=trainer.stage.fade(trainer.nimg))
+        save_checkpoint(path, Checkpoint(config, tensors, provenance))
         self.run.append_event("snapshot", nimg=trainer.nimg, file=f"snapshots/{path.name}")
         if scores:
             self.run.note_best(trainer.nimg, scores[best][0].name, scores[best][0].value, average.half_life / 1000)
         self.augmented()
         self.save()
         self.clock["snapshot"] = time.monotonic()
+
+    def _better_so_far(self) -> int:
+        """The number of the average that made the best snapshot, the first where none was judged."""
+        known = (self.run.best() or {}).get("ema_kimg")
+        return next((i for i, one in enumerate(self.trainer.averages) if one.half_life / 1000 == known), 0)
 
     def _provenance(self, average: Average, reports: list[MetricReport]) -> dict[str, Any]:
         """Where the snapshot comes from, as its file says."""
@@ -207,16 +246,14 @@ class Record:
 
     def _measure(self, average: Average) -> list[MetricReport]:
         """All cheap metrics of one average against the held-out pictures, each written as an event."""
-        num, generator, half_life = self.trainer.config.metric_images, average.generator, average.half_life / 1000
-        images = self.trainer.images
-        self.meter = self.meter or Meter(images, self.held_out, num=num, device=self.trainer.device)
+        images, generator, half_life = self.trainer.images, average.generator, average.half_life / 1000
 
         def fakes(wanted: int) -> Iterator[torch.Tensor]:
             z = torch.from_numpy(z_of_seeds(range(wanted), generator.z_dim))
             classes = images.labels[[i % len(images) for i in range(wanted)]] if generator.num_classes else None
-            return generate(generator, z, classes)
+            return (enlarged(image, images.resolution) for image in generate(generator, z, classes))
 
-        reports = self.meter.measure(fakes)
+        reports = self.meter.measure(fakes, on_progress=self._on_progress)
         for report in reports:
             known = {name: report.details[name] for name in ("floor", "train") if name in report.details}
             self.run.append_event("metric", nimg=self.trainer.nimg, name=report.name, value=report.value,
@@ -227,6 +264,15 @@ class Record:
         if pairs is not None:
             write_atomic(self.run.pairs_path, encode_jpeg(pairs.picture()))
         return reports
+
+    def _on_progress(self, what: str, done: int, total: int) -> None:
+        """A metric is so far: those who wait and those who look hear of it; who asks to stop need not wait for it."""
+        self.wait()
+        if self.run.stop_requested():
+            raise DataError("the run was asked to stop")
+        if self.due("word", TICK_SECONDS):
+            self.run.write_status("running", self.trainer.nimg, f"Judging the pictures: {what}, {done} of {total}.")
+            self.clock["word"] = time.monotonic()
 
     def save(self) -> None:
         """The exact resume point; a budget of minutes is planned anew with it."""
@@ -247,12 +293,13 @@ def sheet(resolution: int) -> tuple[int, int]:
     return columns, columns * min(max(columns // 2, 2), MOST_SAMPLES // columns)
 
 
-def sample_sheet(generator: Generator) -> np.ndarray:
-    """The grid of fixed seeds, pixels uint8 [H, W, C]; classes take turns."""
-    columns, num = sheet(generator.resolution)
+def sample_sheet(generator: Generator, resolution: int) -> np.ndarray:
+    """The grid of fixed seeds, pixels uint8 [H, W, C], each picture at `resolution`; classes take turns."""
+    columns, num = sheet(resolution)
     z = torch.from_numpy(z_of_seeds(range(num), generator.z_dim))
     classes = [i % generator.num_classes for i in range(num)] if generator.num_classes else None
-    return grid(np.concatenate([to_pixels(image) for image in generate(generator, z, classes)]), columns)
+    images = generate(generator, z, classes)
+    return grid(np.concatenate([to_pixels(enlarged(image, resolution)) for image in images]), columns)
 
 
 def generate(generator: Generator, z: torch.Tensor, classes: Any = None) -> Iterator[torch.Tensor]:

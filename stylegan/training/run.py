@@ -34,7 +34,7 @@ from stylegan.files import safe_name, write_atomic, write_problem
 from stylegan.training.live import edit_live
 from stylegan.training.process import is_alive, spawn_trainer, status_of
 from stylegan.training.run_files import age, last_line, numbered, parse_line, plain, read_json, stamp, sweep, thin
-from stylegan.training.verdict import Verdict, verdict
+from stylegan.training.verdict import LEAST_IMAGES, Verdict, verdict
 
 try:
     import fcntl
@@ -176,9 +176,10 @@ class TrainingRun:
         self.append_event("live", nimg=nimg, changed=dict(changed))
 
     def note_best(self, nimg: int, name: str, value: float, ema_kimg: float) -> None:
-        """Mark the snapshot at `nimg` as the best if its metric (lower is better) is, under that name."""
+        """Mark the snapshot at `nimg` as the best if its metric (lower is better) is; a very young one gives way."""
         best = self.best()
-        if best is None or best["name"] != name or value < best["value"] or best["nimg"] == nimg:
+        gives_way = best is None or best["name"] != name or best["nimg"] == nimg or best["nimg"] < LEAST_IMAGES <= nimg
+        if gives_way or value < best["value"]:
             best = {"nimg": nimg, "file": f"snapshots/{self.snapshot_path(nimg).name}", "name": name, "value": value,
                     "ema_kimg": ema_kimg}
             write_atomic(self.path / "best.json", json.dumps(best).encode())
@@ -241,12 +242,10 @@ class TrainingRun:
         return self.state() in ALIVE_STATES
 
     def reason(self) -> str:
-        """One sentence saying why the run ended, empty while it trains or after it did all that was asked."""
+        """One sentence: why the run ended or what it does other than train; empty after it did all that was asked."""
         state = self.state()
-        if state in ALIVE_STATES or state == "done":
-            return ""
-        message = self.status().get("message", "")
-        if message or state == "stopped":
+        message = "" if state == "done" else self.status().get("message", "")
+        if message or state in (*ALIVE_STATES, "done", "stopped"):
             return message
         last = last_line(self.path / "log.txt")
         if state == "failed" and last:
@@ -316,7 +315,8 @@ class TrainingRun:
 
     def verdict(self) -> Verdict:
         """How the run is doing, with the reason and what to do."""
-        return verdict(self.ticks(), self.metrics(), self.config(), self.status().get("message", ""))
+        ending, over = self.status().get("message", ""), not self.is_active()
+        return verdict(self.ticks(), self.metrics(), self.config(), ending, over)
 
     def snapshots(self) -> list[tuple[int, Path]]:
         """The saved models as (images seen, file), oldest first."""
@@ -325,9 +325,9 @@ class TrainingRun:
     def version(self) -> str:
         """A cheap token that changes whenever there is something new to show."""
         status = self.status()
-        parts = [self.state(), str(status.get("nimg", 0)), str(stamp(self.path / "events.jsonl")[1])]
-        parts += [str(stamp(self.path / part)[0]) for part in ("config.json", "samples", "snapshots", "snapshot")]
-        return ":".join(parts)
+        files = ("events.jsonl", "config.json", "samples", "snapshots", "snapshot")
+        stamps = [stamp(self.path / file) for file in files]
+        return ":".join(map(str, [self.state(), status.get("nimg"), status.get("message"), *stamps]))
 
     def ask_stop(self) -> None:
         """Ask the trainer to save and end; asking twice, or asking a finished run, changes nothing."""

@@ -18,6 +18,12 @@ def numbered(folder: Path, prefix: str, suffix: str) -> list[tuple[int, Path]]:
     return sorted((int(middle), folder / name) for middle, name in middles if middle.isascii() and middle.isdigit())
 
 
+def last_until(files: list[tuple[int, Path]], number: float) -> tuple[int, Path] | None:
+    """The last of such files up to a number, else the first there is; None when there is none."""
+    earlier = [each for each in files if each[0] <= number]
+    return earlier[-1] if earlier else files[0] if files else None
+
+
 def sweep(*folders: Path) -> None:
     """Delete what a killed process left half written; only for who holds the folders."""
     for folder in folders:

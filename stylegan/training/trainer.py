@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,12 +20,13 @@ from torch import nn
 
 from stylegan.data.images import ImageSet
 from stylegan.data.sampler import Sampler
-from stylegan.device import autocast_dtype, pick_device
+from stylegan.device import pick_device, training_dtype
 from stylegan.errors import RequestError, TrainingError
 from stylegan.networks.discriminator import Discriminator
-from stylegan.networks.generator import build_generator
+from stylegan.networks.generator import Generator
 from stylegan.pixels import centred
 from stylegan.training import continuation
+from stylegan.training.assembly import assemble
 from stylegan.training.augment import Augment, Controller
 from stylegan.training.blur import blurred
 from stylegan.training.config import TrainConfig
@@ -33,11 +34,14 @@ from stylegan.training.distributed import Ranks
 from stylegan.training.draws import Draws, Share, shares_of
 from stylegan.training.ema import Average
 from stylegan.training.filters import DiffAugment
+from stylegan.training.growth import Stage, reduced, stage_at
 from stylegan.training.losses import discriminator_loss, generator_loss
 from stylegan.training.magnitudes import Magnitudes
 from stylegan.training.regularizers import gradient_penalty, path_lengths
 from stylegan.training.schedule import Moment, moment
+from stylegan.training.workers import Workers, add_gradients, num_workers
 
+Part = tuple[torch.Tensor, dict[str, torch.Tensor]]  # what a share of a batch gives: its loss, and figures by name
 PL_BATCH_SHRINK = 2
 PL_DECAY = 0.01
 MOST_BAD_STEPS = 20
@@ -50,7 +54,7 @@ class Trainer:
     def __init__(self, config: TrainConfig, images: ImageSet, ranks: Ranks | None = None):
         self.config, self.images, self.ranks = config, images, ranks or Ranks()
         self.device = self.ranks.device if self.ranks.world > 1 else pick_device(config.device)
-        self.dtype = autocast_dtype(self.device)
+        self.dtype = training_dtype(self.device, config.precision)
         self.num_classes = images.num_classes if config.conditional else 0
         if config.conditional and not self.num_classes:
             raise TrainingError("The data has no classes; train without conditional, or add a dataset.json.")
@@ -60,13 +64,9 @@ class Trainer:
                 f"A batch of {config.batch} cannot be divided into {parts} equal parts that hold whole groups of "
                 f"{config.mbstd_group}; choose another batch, accumulate or number of processes."
             )
-        self.shares = shares_of(config.batch, self.ranks.rank, self.ranks.world, config.accumulate)
-        with torch.random.fork_rng():
-            torch.random.manual_seed(config.seed)
-            self.generator = build_generator(config.generator(self.num_classes))
-            self.discriminator = Discriminator(config.discriminator(self.num_classes))
-        for network in (self.generator, self.discriminator):
-            network.to(self.device, memory_format=torch.channels_last)
+        threads = torch.get_num_threads() if self.device.type == "cpu" else 1
+        self.workers = Workers(num_workers(config.batch // parts, min(config.mbstd_group, config.batch), threads))
+        self.shares = shares_of(config.batch, self.ranks.rank, self.ranks.world, config.accumulate * self.workers.num)
         self.augment = DiffAugment() if config.augment == "diffaugment" else Augment(0.0, config.transforms)
         self.controller = Controller(config.ada_target, config.ada_kimg, config.ada_cap)
         self.nimg, self.steps, self.seconds, self.nans, self.bad_steps = 0, 0, 0.0, 0, 0
@@ -74,15 +74,24 @@ class Trainer:
         self.frozen = 0  # discriminator blocks that stay as they were transferred
         self.pl_mean = torch.zeros([], device=self.device)
         self.sampler = Sampler(len(images), config.seed)
-        half_life = config.ema_kimg * 1000
-        ramps = (config.ema_ramp, 4 * config.ema_ramp)
-        self.averages = [Average(self.generator, half_life * 4**i, ramp or math.inf) for i, ramp in enumerate(ramps)]
-        self.optimizers = [
-            _adam(self.generator, config.pl_interval if config.pl_weight else 0),
-            _adam(self.discriminator, config.r1_interval if config.r1_interval > 1 else 0),
-        ]
-        self.magnitudes = Magnitudes(self.generator)
         self.phase_seconds: dict[str, float] = {}
+        self.generator: Generator
+        self.discriminator: Discriminator
+        self.averages: list[Average]
+        self.optimizers: list[torch.optim.Adam]
+        self.magnitudes: Magnitudes
+        self.stage: Stage | None = None
+        self.grow()
+
+    def grow(self) -> None:
+        """Be as large as the images seen want it (`training.growth`); between two steps this always holds."""
+        stage = stage_at(self.config.resolution, self.config.grow_kimg, self.nimg)
+        if stage != self.stage:
+            assemble(self, stage)
+        if stage.fades:
+            self.discriminator.fade = stage.fade(self.nimg)
+            for generator in (self.generator, *(average.generator for average in self.averages)):
+                generator.synthesis.fade = self.discriminator.fade
 
     # ---- one step ----------------------------------------------------------------------------------------------------
 
@@ -127,6 +136,7 @@ class Trainer:
                     [self.controller.signs, self.controller.count]
                 )
             self.augment.p = self.controller.step(self.augment.p, self.steps, config.batch)
+        self.grow()
         return stats | {"p": self.augment.p, "r_t": self.controller.r_t}
 
     @contextmanager
@@ -145,28 +155,42 @@ class Trainer:
             stats = self._generator_main(batches, now)
         if config.pl_weight and self.steps % config.pl_interval == 0:
             with self._timed("path_length"):
-                stats |= self._path_length(indices, now)
+                stats |= self._path_length(batches, indices, now)
         return stats
 
     def _generator_main(self, batches: list, now: Moment) -> dict[str, float]:
         """One update of the generator against the discriminator; it also moves the averages of w and magnitudes."""
-        losses, logits_fake, w_means = [], [], []
+
+        def part(share: Share, batch: tuple) -> Part:
+            (reals, label), draw = batch, self._draws("generator")
+            fakes, _, w = self._fakes(draw, share, label)
+            logits, real_logits = self._judge(fakes, label, draw, share), None
+            if self.config.loss == "relativistic":
+                with torch.no_grad():
+                    real_logits = self._judge(reals, label, draw, share)
+            loss = generator_loss(logits, real_logits).mean()
+            return loss, {"loss_g": loss, "logits_fake": logits.mean(), "w": w.mean(dim=0)}
+
         with self.magnitudes.watched():
-            for share, (reals, label) in zip(self.shares, batches, strict=True):
-                draw = self._draws("generator")
-                fakes, _, w = self._fakes(draw, share, label)
-                logits, real_logits = self._judge(fakes, label, draw, share), None
-                if self.config.loss == "relativistic":
-                    with torch.no_grad():
-                        real_logits = self._judge(reals, label, draw, share)
-                loss = generator_loss(logits, real_logits).mean()
-                (loss / len(self.shares)).backward()
-                losses.append(loss.detach())
-                logits_fake.append(logits.detach().mean())
-                w_means.append(w.detach().mean(dim=0))
-        self._track(torch.stack(w_means).mean(dim=0))
+            found = self._backward(self.generator, part, batches)
+        self._track(found.pop("w").mean(dim=0))
         norm = self._update(0, self.generator, self.config.lr * now.lr, now)
-        return {"loss_g": _mean(losses), "logits_fake": _mean(logits_fake), "grad_g": norm}
+        return {**_means(found), "grad_g": norm}
+
+    def _backward(self, network: nn.Module, part: Callable[..., Part], batches: Sequence) -> dict[str, torch.Tensor]:
+        """Leave in `network` the gradients of the mean of the losses of all shares, whose rows of `batches` a `part`
+        takes; whatever else the parts found is returned by name, one row a share."""
+        parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+
+        def work(row: tuple) -> tuple[tuple, dict[str, torch.Tensor]]:
+            loss, found = part(*row)
+            gradients = torch.autograd.grad(loss / len(self.shares), parameters, allow_unused=True)
+            return gradients, {name: value.detach() for name, value in found.items()}
+
+        rows = self.workers.each(work, list(zip(self.shares, batches, strict=True)))
+        for gradients, _ in rows:  # in this order, so that the sums are the same in every run
+            add_gradients(parameters, gradients)
+        return {name: torch.stack([found[name] for _, found in rows]) for name in rows[0][1]}
 
     def _track(self, w_mean: torch.Tensor) -> None:
         """Move w_avg and StyleGAN3's magnitudes towards this batch's, the same at every rank."""
@@ -176,19 +200,20 @@ class Trainer:
         mapping.w_avg.copy_(w_mean.lerp(mapping.w_avg, mapping.w_avg_beta))
         self.magnitudes.move(now, self.config.batch)
 
-    def _path_length(self, indices: np.ndarray, now: Moment) -> dict[str, float]:
+    def _path_length(self, batches: list, indices: np.ndarray, now: Moment) -> dict[str, float]:
         """One update of the generator for even path lengths, on half a batch."""
         config, num = self.config, max(self.config.batch // PL_BATCH_SHRINK, len(self.shares) * self.ranks.world)
-        weight, means = config.pl_weight * config.pl_interval / len(self.shares), []
-        for whole in self.shares:
+        weight = config.pl_weight * config.pl_interval
+
+        def part(whole: Share, batch: tuple) -> Part:
             share, draw = whole.of_first(num), self._draws("path_length")
             fakes, ws, _ = self._fakes(draw, share, self._label(indices[:num][share.rows]))
             shape = [num, *fakes.shape[1:]]
             noise = torch.randn(shape, generator=draw.network, device=self.device)[share.rows]
             lengths = path_lengths(fakes, ws, noise)
-            ((lengths - self.pl_mean).square().mean() * weight).backward()
-            means.append(lengths.detach().mean())
-        mean = torch.stack(means).mean()
+            return (lengths - self.pl_mean).square().mean() * weight, {"length": lengths.mean()}
+
+        mean = self._backward(self.generator, part, batches)["length"].mean()
         self.ranks.average([mean])
         self.pl_mean = self.pl_mean.lerp(mean, PL_DECAY)
         self._update(0, self.generator, config.lr * now.lr, now)
@@ -210,10 +235,11 @@ class Trainer:
 
     def _discriminator_phase(self, phase: str, batches: list, now: Moment, main: bool, penal: bool) -> dict[str, float]:
         """One update of the discriminator: its loss if `main`, gradient penalties if `penal`."""
-        config, sums = self.config, {}
+        config = self.config
         gamma = config.gamma * now.gamma / 2 * config.r1_interval
-        for share, (reals, label) in zip(self.shares, batches, strict=True):
-            draw, loss = self._draws(phase), 0.0
+
+        def part(share: Share, batch: tuple) -> Part:
+            (reals, label), draw, loss, found = batch, self._draws(phase), 0.0, {}
             fakes = fake_logits = None
             if main or config.r2:
                 with torch.no_grad():
@@ -224,20 +250,20 @@ class Trainer:
             real_logits = self._judge(reals, label, draw, share)
             if main:
                 loss = discriminator_loss(real_logits, fake_logits, config.loss == "relativistic").mean()
-                self.controller.observe(real_logits)
-                _add(sums, loss_d=loss, logits_real=real_logits.mean())
+                found |= {"loss_d": loss, "logits_real": real_logits.mean(), "real": real_logits}
             if penal:
-                r1 = gradient_penalty(real_logits, reals).mean()
-                loss = loss + gamma * r1
-                _add(sums, r1=r1)
+                found["r1"] = gradient_penalty(real_logits, reals).mean()
+                loss = loss + gamma * found["r1"]
             if penal and config.r2:
-                r2 = gradient_penalty(fake_logits, fakes).mean()
-                loss = loss + gamma * r2
-                _add(sums, r2=r2)
-            (loss / len(self.shares)).backward()
+                found["r2"] = gradient_penalty(fake_logits, fakes).mean()
+                loss = loss + gamma * found["r2"]
+            return loss, found
+
+        found = self._backward(self.discriminator, part, batches)
+        if main:
+            self.controller.observe(found.pop("real").flatten(0, 1))
         norm = self._update(1, self.discriminator, config.lr_discriminator * now.lr, now)
-        stats = {name: _mean(values) for name, values in sums.items()}
-        return stats | ({"grad_d": norm} if main else {})
+        return {**_means(found), **({"grad_d": norm} if main else {})}
 
     # ---- what a step is made of --------------------------------------------------------------------------------------
 
@@ -254,6 +280,7 @@ class Trainer:
             coins = torch.rand(share.total, generator=self._draws("reals").plain)[share.rows]
             flip = coins.to(self.device) < 0.5
             reals = torch.where(flip[:, None, None, None], reals.flip(3), reals)
+        reals = reduced(reals, self.stage, self.nimg)
         return reals.contiguous(memory_format=torch.channels_last), self._label(mine)
 
     def _label(self, indices: np.ndarray) -> torch.Tensor | None:
@@ -292,7 +319,8 @@ class Trainer:
         if self.num_classes:
             classes = torch.from_numpy(images.labels[indices]).to(self.device)
             label = nn.functional.one_hot(classes, self.num_classes).float()
-        return float(self.discriminator(centred(pixels.permute(0, 3, 1, 2)), label, self.dtype).mean())
+        reals = reduced(centred(pixels.permute(0, 3, 1, 2)), self.stage, self.nimg)
+        return float(self.discriminator(reals, label, self.dtype).mean())
 
     def _update(self, which: int, network: nn.Module, lr: float, now: Moment) -> float:
         """One optimiser step, unless a gradient is not finite; that is counted, never hidden. Returns their norm."""
@@ -350,23 +378,6 @@ def scaled_rates(config: TrainConfig, live: Mapping[str, float]) -> dict[str, fl
     return {"lr_discriminator": config.lr_discriminator * live["lr"] / config.lr} if "lr" in live else {}
 
 
-def _add(sums: dict[str, list[torch.Tensor]], **values: torch.Tensor) -> None:
-    """Remember statistics of one share."""
-    for name, value in values.items():
-        sums.setdefault(name, []).append(value.detach())
-
-
-def _mean(values: list[torch.Tensor]) -> float:
-    """The mean of some numbers as a plain one."""
-    return float(torch.stack(values).mean())
-
-
-def _adam(network: nn.Module, interval: int) -> torch.optim.Adam:
-    """Adam as in the papers; lazy regularisation every `interval` steps adds steps, so rate and betas are corrected."""
-    correction = interval / (interval + 1) if interval else 1.0
-    optimizer = torch.optim.Adam(
-        network.parameters(), lr=0.0, betas=(0.0**correction, 0.99**correction), eps=1e-8, fused=True
-    )
-    for group in optimizer.param_groups:
-        group["correction"] = correction
-    return optimizer
+def _means(found: Mapping[str, torch.Tensor]) -> dict[str, float]:
+    """The means over all shares as plain numbers."""
+    return {name: float(values.mean()) for name, values in found.items()}

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from stylegan.errors import StyleGANError
-from stylegan.training.config import TrainConfig
+from stylegan.training.compare import resolved_config
+from stylegan.training.growth import stage_of
 from stylegan.training.live import LIVE
 from stylegan.training.run import TrainingRun, list_runs, run_folder
-from stylegan.training.run_files import thin
-from stylegan.training.verdict import best_by_moment
+from stylegan.training.run_files import last_until, thin
+from stylegan.training.verdict import best_by_moment, grown
 
 POINTS = 240
 QUIET_SECONDS = 60
@@ -27,7 +28,9 @@ MEANINGS = {
     "diversity": "How much generated pictures vary; 1 is as much as real ones.",
     "AuthPct": "Share of generated pictures that are no near copies of a training picture; higher is better.",
     "precision": "Share of generated pictures that look like real ones; higher is better.",
-    "recall": "Share of real pictures that the generator could have made; higher is better.",
+    "recall": "Share of real pictures within reach of generated ones; higher is better. It falls too when generated "
+              "pictures are merely softer than real ones; kinds does not.",
+    "kinds": "How evenly all kinds of real pictures are made; 1 is as often as among real ones.",
     "density": "How densely generated pictures lie where real ones do; 1 is as real ones.",
     "coverage": "Share of real pictures with a generated one near by; higher is better.",
 }
@@ -80,7 +83,7 @@ def run_view(run: TrainingRun | None) -> dict[str, Any]:
         "nimg": nimg,
         "fraction": 1.0 if state == "done" else fraction,
         "goal": goal,
-        "facts": facts(tick, nimg, state),
+        "facts": [*growth_fact(config, nimg), *facts(tick, nimg, state)],
         "samples": [[seen, kimg(seen)] for seen, _ in samples],
         "newest": samples[-1][1].stat().st_mtime_ns if samples else 0,
         "reals": run.reals_path.is_file(),
@@ -91,14 +94,6 @@ def run_view(run: TrainingRun | None) -> dict[str, Any]:
         "snapshots": [[seen, kimg(seen)] for seen, _ in run.snapshots()],
         "charts": [*charts(config, run.series(CURVES, POINTS), run.metrics()), *_memory_charts(ticks)],
     }
-
-
-def resolved_config(run: TrainingRun) -> dict[str, Any]:
-    """The run's settings with every 'choose for me' filled in; as they stand when this version cannot read them."""
-    try:
-        return TrainConfig.from_dict(run.config()).resolve().to_dict()
-    except StyleGANError:
-        return run.config()
 
 
 def progress(config: dict[str, Any], tick: dict[str, Any], nimg: int) -> tuple[float, str]:
@@ -116,6 +111,13 @@ def nearer_budget(config: dict[str, Any], tick: dict[str, Any], nimg: int) -> tu
     budgets = {unit: float(config.get(unit) or 0.0) for unit in spent}
     unit = max(spent, key=lambda unit: spent[unit] / budgets[unit] if budgets[unit] else -1.0)
     return unit, spent[unit], budgets[unit]
+
+
+def growth_fact(config: dict[str, Any], nimg: int) -> list[list[str]]:
+    """The status line's figure of a run that still grows, none of another."""
+    stage = stage_of(config, nimg)
+    meaning = "Each resolution fades in over the one below, then settles; the share of that is done"
+    return [] if stage.is_last else [["growing", stage.words(nimg), meaning]]
 
 
 def facts(tick: dict[str, Any], nimg: int, state: str) -> list[list[str]]:
@@ -161,7 +163,10 @@ def charts(config: dict[str, Any], series: dict[str, list], metrics: list[dict[s
     seen = [nimg / 1000 for nimg in series["nimg"]]
     for chart in made:
         lines = [{**line, "y": _rounded(series[line["y"]])} for line in chart["lines"]]
-        chart.update(x=seen, lines=[line for line in lines if any(value is not None for value in line["y"])])
+        lines = [line for line in lines if any(value is not None for value in line["y"])]
+        starts = [next(i for i, value in enumerate(line["y"]) if value is not None) for line in lines]
+        start = min(starts, default=0)  # a figure that came later has a chart from there on
+        chart.update(x=seen[start:], lines=[{**line, "y": line["y"][start:]} for line in lines])
     return [*_metric_charts(metrics), *(chart for chart in made if chart["lines"])]
 
 
@@ -179,7 +184,8 @@ def _metric_charts(metrics: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if not events:
             continue
         values, kind, floor = [event["value"] for event in events], name.partition("-")[0], events[-1].get("floor")
-        marks = [{"name": "best", "ink": "main", "y": min(values)}] if kind == "KID" else []
+        best = min(event["value"] for event in grown(events) or events)
+        marks = [{"name": "best", "ink": "main", "y": best}] if kind == "KID" else []
         if isinstance(floor, int | float):
             marks.append({"name": "real", "ink": "target", "y": floor})
         meaning = MEANINGS.get(kind, "As the metric sees generated pictures beside real ones.")
@@ -237,9 +243,8 @@ def change(root: Path, question: Any) -> dict[str, str]:
 
 def snapshot_at(run: TrainingRun, nimg: int) -> Path | None:
     """The last snapshot at or before `nimg` images, else the first there is, None when there is none."""
-    snapshots = run.snapshots()
-    earlier = [path for seen, path in snapshots if seen <= nimg]
-    return earlier[-1] if earlier else snapshots[0][1] if snapshots else None
+    found = last_until(run.snapshots(), nimg)
+    return found and found[1]
 
 
 def kimg(nimg: int) -> str:

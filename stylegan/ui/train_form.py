@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-import base64
 import re
-from collections import Counter
+import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from stylegan.data.images import ImageSet, open_images, sample_sets, suggest_resolution
+from stylegan.data.images import sample_sets
 from stylegan.data.prepare import prepare
-from stylegan.errors import CheckpointError, DataError, TrainingError
-from stylegan.options import options_of
-from stylegan.pixels import encode_jpeg, grid
+from stylegan.device import pick_device
+from stylegan.errors import DataError, TrainingError
+from stylegan.options import Option, options_of
 from stylegan.training.config import TrainConfig
+from stylegan.training.continuation import like_source
 from stylegan.training.run import TrainingRun, run_folder
 from stylegan.ui import run_view
+from stylegan.ui.train_pictures import Look, Taking, allowed_path, changed, known_look, look_at
 
 SAMPLE, UPLOAD, FOLDER = "Sample set", "Upload", "Folder"
-THUMB_PIXELS, THUMBS, THUMB_COLUMNS = 48, 24, 12
-SKIPPED_SHOWN = 200
-RUN_PREFIX, BEST_SUFFIX = "run: ", " (best)"  # mark a run among the checkpoints to continue from
-PICTURES = "pictures.zip"  # where the pictures of an upload stay, inside the run folder
+UNUSED, GIVEN, SUBFOLDERS = "none", "given", "folders"  # what the classes of the pictures are
+PICTURES = "pictures.zip"  # where pictures that are prepared for a run stay, inside its folder
+SETTINGS = (  # of TrainConfig, as the form has them: empty means 'choose for me'
+    "kimg", "minutes", "preset", "family", "batch", "accumulate", "lr", "gamma", "augment", "transforms", "ada_target",
+    "ada_cap", "mirror", "holdout", "channel_base", "channel_max", "seed", "freeze_d", "metric_images",
+    "snapshot_minutes", "tensorboard",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -37,32 +39,40 @@ class Form:
     sample: str | None = None
     files: Sequence[str] | str | None = None
     folder: str | None = ""
+    fit: str = "crop"
+    every: str | None = "1s"
+    drop_duplicates: bool = False
+    classes: str = UNUSED
     name: str | None = ""
     resolution: int | None = 64
-    preset: str | None = "auto"
     kimg: float | None = None
     minutes: float | None = None
-    batch: float | None = None
-    gamma: float | None = None
-    ada_target: float | None = 0.6
-    seed: float | None = 0
+    preset: str | None = "auto"
+    family: str | None = ""
+    batch: float | str | None = ""
+    accumulate: float | str | None = ""
+    lr: float | str | None = ""
+    gamma: float | str | None = ""
+    augment: str | None = ""
+    transforms: str | None = ""
+    ada_target: float | str | None = ""
+    ada_cap: float | str | None = ""
     mirror: bool = True
-    conditional: bool = False
+    holdout: float | str | None = ""
+    channel_base: float | str | None = ""
+    channel_max: float | str | None = ""
+    seed: float | str | None = ""
+    freeze_d: float | str | None = ""
+    metric_images: float | str | None = ""
+    snapshot_minutes: float | str | None = ""
+    tensorboard: bool = False
     transfer: str | None = ""
 
-
-@dataclass(frozen=True)
-class Look:
-    """What some sources hold: sizes ((width, height), count), skipped (file, reason), a sheet of thumbnails."""
-
-    num_accepted: int
-    skipped: tuple[tuple[str, str], ...]
-    sizes: tuple[tuple[tuple[int, int], int], ...]
-    resolution: int
-    num_classes: int
-    sheet: str
-    columns: int
-    rows: int
+    @property
+    def taking(self) -> Taking:
+        """How the pictures are taken."""
+        return Taking(self.fit, (self.every or "").strip() or Taking.every, bool(self.drop_duplicates),
+                      self.classes == SUBFOLDERS)  # fmt: skip
 
 
 def chosen_sources(form: Form, roots: Sequence[Path]) -> list[Path]:
@@ -73,99 +83,76 @@ def chosen_sources(form: Form, roots: Sequence[Path]) -> list[Path]:
             raise DataError("Choose a sample set.")
         return [sets[form.sample]]
     if form.source == UPLOAD:
-        files = [form.files] if isinstance(form.files, str) else list(form.files or [])
-        if not files:
-            raise DataError("Upload a zip or some pictures first.")
-        return [Path(file) for file in files]
+        if not _uploads(form):
+            raise DataError("Upload a zip, pictures or videos first.")
+        return [Path(file) for file in _uploads(form)]
     return [allowed_path(form.folder or "", roots)]
 
 
-def allowed_path(text: str, roots: Sequence[Path]) -> Path:
-    """A typed path, links resolved, that exists under one of the roots; DataError otherwise."""
-    text = text.strip()
-    if not text:
-        raise DataError("Type the path of a folder or zip of pictures.")
-    for root in (Path(root).resolve() for root in roots):
-        path = _resolved(root / text)
-        if path is not None and path.is_relative_to(root):
-            return path
-    if not roots:
-        raise DataError("No folder of this machine is allowed yet; restart with --allow-data DIR, or upload a zip.")
-    places = " or ".join(str(root) for root in roots)
-    raise DataError(f"{text[:120]} is no folder or zip under {places}; move it there or start the app with "
-                    "--allow-data DIR.")
+def _uploads(form: Form) -> list[str]:
+    """The uploaded files."""
+    return [form.files] if isinstance(form.files, str) else list(form.files or [])
 
 
-def look_at(paths: Sequence[Path]) -> Look:
-    """Decode everything once and say what is there; DataError when nothing is usable."""
-    return _look_at(tuple((str(path), _changed(path)) for path in paths))
+def needs_preparing(form: Form, look: Look | None) -> bool:
+    """True when the trainer cannot read the pictures as they are: uploads go, videos and wishes need `prepare`."""
+    taking = form.taking
+    plain = taking == Taking(every=taking.every)
+    return form.source == UPLOAD or not plain or bool(look and look.num_videos)
 
 
-@lru_cache(maxsize=8)
-def _look_at(stamped: tuple[tuple[str, int], ...]) -> Look:
-    """`look_at`, remembered for as long as the files do not change."""
-    sets: list[ImageSet] = []
-    skipped: list[tuple[str, str]] = []
-    for text, _ in stamped:
-        try:
-            found = open_images(text, THUMB_PIXELS)
-        except DataError as error:
-            if len(stamped) == 1:
-                raise
-            skipped.append((Path(text).name, str(error)))
-            continue
-        sets.append(found)
-        skipped += found.skipped
-    if not sets:
-        raise DataError(f"None of the {len(stamped)} files is a usable picture; the first: {skipped[0][1]}")
-    sizes = [size for found in sets for size in found.sizes]
-    return Look(len(sizes), tuple(skipped), tuple(Counter(sizes).most_common()), suggest_resolution(sizes),
-                sets[0].num_classes if len(sets) == 1 else 0, *_thumbnails(sets))
-
-
-def _thumbnails(sets: Sequence[ImageSet]) -> tuple[str, int, int]:
-    """A sheet of evenly chosen pictures as a data address, its columns and its rows."""
-    places = [(found, index) for found in sets for index in range(len(found))]
-    step = max(len(places) / THUMBS, 1.0)
-    chosen = [places[int(index * step)] for index in range(min(THUMBS, len(places)))]
-    columns = min(THUMB_COLUMNS, len(chosen))
-    sheet = encode_jpeg(grid(np.stack([found.pixels(index) for found, index in chosen]), columns))
-    return "data:image/jpeg;base64," + base64.b64encode(sheet).decode(), columns, -(-len(chosen) // columns)
-
-
-def pictures_view(look: Look, resolution: int) -> dict[str, Any]:
-    """What the page says of the pictures at the chosen resolution."""
-    notes = []
-    (width, height), most = look.sizes[0]
-    if len(look.sizes) == 1:
-        notes.append(f"All are {width} × {height} px." if look.num_accepted > 1 else f"It is {width} × {height} px.")
-    else:
-        notes.append(f"Most are {width} × {height} px ({most:,}); {len(look.sizes) - 1:,} other sizes are cropped to a "
-                     "square and resized.")
-    small = sum(count for size, count in look.sizes if min(size) < resolution)
-    if small:
-        notes.append(f"{small:,} will look soft, being smaller than {resolution} px; {look.resolution} px suits them.")
-    if look.num_classes:
-        notes.append(f"They come with {look.num_classes} classes.")
-    return {"accepted": look.num_accepted, "notes": notes, "sheet": look.sheet, "columns": look.columns,
-            "rows": look.rows, "num_skipped": len(look.skipped),
-            "skipped": [list(pair) for pair in look.skipped[:SKIPPED_SHOWN]]}
+def seen_sources(form: Form, roots: Sequence[Path]) -> Look | None:
+    """What is already known of the chosen pictures; costs nothing."""
+    try:
+        return known_look(chosen_sources(form, roots), form.taking)
+    except DataError:
+        return None
 
 
 def config_of(form: Form, data: str, out: Path, transfer: str = "") -> TrainConfig:
     """The form as a checked TrainConfig that starts from `transfer`; RequestError names the first unusable value."""
-    return TrainConfig(
-        data=data, out=str(out), resolution=int(form.resolution or 64), preset=form.preset or "auto",
-        kimg=float(form.kimg or 0), minutes=float(form.minutes or 0), batch=_whole(form.batch, "batch"),
-        gamma=float(form.gamma or 0), augment=None if form.ada_target else "none",
-        ada_target=float(form.ada_target) if form.ada_target and form.ada_target != Form.ada_target else None,
-        seed=_whole(form.seed, "seed"), mirror=bool(form.mirror), conditional=bool(form.conditional),
-        transfer=transfer,
-    )
+    about = options_of(TrainConfig)
+    chosen = {name: _value(name, getattr(form, name), about[name]) for name in SETTINGS}
+    return TrainConfig(data=data, out=str(out), resolution=int(form.resolution or 64), transfer=transfer,
+                       conditional=form.classes != UNUSED, **chosen)  # fmt: skip
+
+
+def resolved(config: TrainConfig) -> TrainConfig:
+    """The config with every 'choose for me' filled in as the trainer will, reading what it starts from only once."""
+    like = {}
+    if config.transfer:
+        like = _like(config.transfer, config.grow_kimg, changed(Path(config.transfer)))
+    taken = {name: value for name, value in like.items() if config.is_open(name) or name == "grow_kimg"}
+    return config.replace(**taken).resolve(pick_device(config.device).type == "cuda")
+
+
+@lru_cache(maxsize=16)
+def _like(transfer: str, grow_kimg: float, changed: int) -> dict[str, Any]:
+    """What `like_source` fills in, for as long as the file or folder does not change."""
+    plain = TrainConfig(data="PICTURES", out="RUN", transfer=transfer, grow_kimg=grow_kimg)
+    return {name: value for name, value in vars(like_source(plain)).items() if value != getattr(plain, name)}
+
+
+def _value(name: str, value: Any, about: Option) -> Any:
+    """A field's value as the config has it; an empty field is the setting's default."""
+    value = value.strip() if isinstance(value, str) else value
+    kinds = {about.kind, *typing.get_args(about.kind)}
+    if value is None or value == "":
+        return about.default
+    if not kinds & {int, float}:
+        return value
+    try:
+        number = float(value)
+        if int in kinds and number != int(number):
+            raise ValueError(value)
+    except (ValueError, OverflowError):
+        kind = "whole number" if int in kinds else "number"
+        raise TrainingError(f"The {name.replace('_', ' ')} must be a {kind}, not {str(value)[:20]}.") from None
+    return int(number) if int in kinds else number
 
 
 def start_run(form: Form, runs_root: Path, roots: Sequence[Path], transfer: str = "") -> TrainingRun:
-    """Check everything, keep uploaded pictures inside the new run folder, and start the trainer's process.
+    """Check everything, prepare pictures inside the new run folder where it takes that, and start the trainer.
 
     Raises a StyleGANError with one sentence when something does not fit or another run is training.
     """
@@ -174,11 +161,15 @@ def start_run(form: Form, runs_root: Path, roots: Sequence[Path], transfer: str 
     folder = run_folder(runs_root, name)
     if TrainingRun(folder).exists():
         raise TrainingError(f"There is already a run called {name}; continue it above, or choose another name.")
-    config = config_of(form, data_of(form, folder), folder, transfer)
     sources = chosen_sources(form, roots)
-    look_at(sources)
-    if form.source == UPLOAD:
-        prepare(sources, folder / PICTURES, config.resolution)
+    config_of(form, "PICTURES", folder, transfer)  # a mistake shall not cost a long look
+    look = look_at(sources, form.taking)
+    if form.classes != UNUSED and not look.classes(form.taking):
+        raise DataError("The pictures have no such classes; choose other classes under 'How they are taken', or none.")
+    config = config_of(form, data_of(form, folder, look), folder, transfer)
+    if needs_preparing(form, look):
+        prepare(sources, folder / PICTURES, config.resolution, form.fit, form.classes == SUBFOLDERS,
+                every=form.taking.every, drop_duplicates=bool(form.drop_duplicates))  # fmt: skip
     return TrainingRun.start(config)
 
 
@@ -202,22 +193,6 @@ def budget(run: TrainingRun) -> tuple[str, float]:
     return unit, asked
 
 
-def run_sources(runs_root: Path) -> list[str]:
-    """The runs that a new one can start from, each by its last state and, to branch from, by its best snapshot."""
-    runs = [run for run in run_view.list_runs(runs_root) if run.snapshots()]
-    return [RUN_PREFIX + run.name + end for run in runs for end in ("", *([BEST_SUFFIX] if run.best() else []))]
-
-
-def run_source(runs_root: Path, chosen: str) -> str:
-    """The run folder, or the best snapshot's file, behind one of `run_sources`; CheckpointError when it is gone."""
-    name = chosen.removeprefix(RUN_PREFIX)
-    run = TrainingRun(run_folder(runs_root, name.removesuffix(BEST_SUFFIX)))
-    best = run.best() if name.endswith(BEST_SUFFIX) else None
-    if not run.snapshots() or (name.endswith(BEST_SUFFIX) and best is None):
-        raise CheckpointError(f"The run {run.name} has no such snapshot to continue from; choose another.")
-    return str(run.snapshot_path(best["nimg"]) if best else run.path)
-
-
 def _require_idle(runs_root: Path) -> None:
     """Raise TrainingError while a run trains: two would only slow each other down."""
     active = run_view.active_run(runs_root)
@@ -225,16 +200,17 @@ def _require_idle(runs_root: Path) -> None:
         raise TrainingError(f"{active.name} is training already; stop it first, or wait until it is done.")
 
 
-def data_of(form: Form, folder: Path) -> str:
-    """How the command names the pictures: a sample set by its name, a folder by its path, an upload by its copy."""
-    if form.source == SAMPLE:
-        return form.sample or ""
-    return str(folder / PICTURES) if form.source == UPLOAD else (form.folder or "").strip()
+def data_of(form: Form, folder: Path, look: Look | None = None) -> str:
+    """How the command names the pictures: a sample set by its name, a folder by its path, prepared ones by their zip.
+    """
+    if needs_preparing(form, look):
+        return str(folder / PICTURES)
+    return (form.sample if form.source == SAMPLE else form.folder or "").strip()
 
 
 def suggest_name(form: Form, runs_root: Path) -> str:
     """A free run name that tells what is trained."""
-    files = [form.files] if isinstance(form.files, str) else list(form.files or [])
+    files = _uploads(form)
     uploaded = Path(files[0]).stem if len(files) == 1 else "pictures"
     stem = {SAMPLE: form.sample or "run", UPLOAD: uploaded, FOLDER: Path((form.folder or "").strip()).stem}[form.source]
     stem = re.sub(r"[^A-Za-z0-9_-]+", "-", stem.removesuffix(f"-{form.resolution}")).strip("-")[:40] or "run"
@@ -247,41 +223,35 @@ def suggest_name(form: Form, runs_root: Path) -> str:
 
 def shell_line(config: TrainConfig) -> str:
     """The command that trains the same from a shell."""
-    parts = ["python -m stylegan train"]
-    for name, about in options_of(TrainConfig).items():
-        value = getattr(config, name)
+    return " ".join(["python -m stylegan train", *_flags(TrainConfig, vars(config))])
+
+
+def prepare_line(form: Form, config: TrainConfig) -> str:
+    """The command that makes the zip that `config` trains on, of the pictures as they lie on their owner's disk."""
+    named = {SAMPLE: [form.sample or ""], UPLOAD: [Path(file).name for file in _uploads(form)],
+             FOLDER: [(form.folder or "").strip()]}[form.source]  # fmt: skip
+    flags = [f"--out {quoted(config.data)}", f"--resolution {config.resolution}"]
+    taking = form.taking
+    flags += [f"--fit {taking.fit}"] if taking.fit != Taking.fit else []
+    flags += [f"--every {quoted(taking.every)}"] if taking.every != Taking.every else []
+    flags += ["--classes-from-folders"] * taking.classes_from_folders + ["--drop-duplicates"] * taking.drop_duplicates
+    return " ".join(["python -m stylegan prepare", *map(quoted, named), *flags])
+
+
+def _flags(cls: type, values: dict[str, Any]) -> list[str]:
+    """The flags of a dataclass of options for those values that are not the default."""
+    flags = []
+    for name, about in options_of(cls).items():
+        value = values[name]
         if not about.hidden and (about.required or value != about.default):
             flag = about.flag or "--" + name.replace("_", "-")
             if isinstance(value, bool):
-                parts.append(flag if value else flag.replace("--", "--no-", 1))
+                flags.append(flag if value else flag.replace("--", "--no-", 1))
             else:
-                parts.append(f"{flag} {_quoted(about.text(value))}")
-    return " ".join(parts)
+                flags.append(f"{flag} {quoted(about.text(value))}")
+    return flags
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """A word as a shell takes it."""
     return text if re.fullmatch(r"[A-Za-z0-9_./:=+-]+", text) else "'" + text.replace("'", "'\\''") + "'"
-
-
-def _whole(value: float | None, name: str) -> int:
-    """A number field's value as a whole number, 0 when it is empty."""
-    if value and value != int(value):
-        raise TrainingError(f"The {name} must be a whole number, not {value:g}.")
-    return int(value or 0)
-
-
-def _resolved(path: Path) -> Path | None:
-    """The path with every link followed, None when nothing is there."""
-    try:
-        return path.resolve(strict=True)
-    except (OSError, RuntimeError, ValueError):
-        return None
-
-
-def _changed(path: Path) -> int:
-    """When the path last changed, in ns; 0 when it is not there."""
-    try:
-        return path.stat().st_mtime_ns
-    except OSError:
-        return 0

@@ -35,8 +35,7 @@ function paint(errand) {
   words.textContent = running ? `${done} of ${total}` : errand.said
     || `${done - problems} pictures${problems ? `, ${problems} left out (problems.txt says why)` : ""}`;
   if (errand.state === "done") {
-    const {root: base, api_prefix: prefix} = window.gradio_config;
-    fetch.href = `${base}${prefix}/file=${errand.path.split("/").map(encodeURIComponent).join("/")}`;
+    fetch.href = studio.fileAddress(errand.path);
     fetch.download = errand.name;
   }
   if (errand.state === "failed") studio.say(errand.said, "bad");

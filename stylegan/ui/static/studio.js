@@ -225,6 +225,11 @@
     });
     return address.slice(address.indexOf(",") + 1);
   };
+  // Where the browser fetches a file of the app's own folder of files.
+  studio.fileAddress = path => {
+    const {root: base, api_prefix: prefix} = window.gradio_config;
+    return `${base}${prefix}/file=${path.split("/").map(encodeURIComponent).join("/")}`;
+  };
   studio.pickFile = accept => new Promise(done => {
     const input = studio.h("input", {type: "file", accept, onchange: () => done(input.files[0])});
     input.click();

@@ -1,7 +1,8 @@
 // One training run on screen: status, grids with their history, and curves. props.value is what run_view.py made;
 // server.picture brings a grid. Text is only ever set as text.
 const {h, button} = studio;
-const SVG = "http://www.w3.org/2000/svg", KEEP = 200, FRAME_MS = 140, GUTTER = 34;
+const SVG = "http://www.w3.org/2000/svg", KEEP = 200, FRAME_MS = 140, LOOK_MS = 500;
+const GUTTER = 34, LOW = 84, HIGH = 230, NARROW = 190, SLIM = 150, TITLE = 20, GAP = 12, FOOT = 20;   // of charts, in pixels
 const root = element.firstElementChild;
 
 const chip = h("span", {class: "tr-chip"}), name = h("span", {class: "tr-name"}), goal = h("span", {class: "tr-goal"});
@@ -13,17 +14,18 @@ function put(image, src, words) {   // without a picture there is nothing to des
   if (!src) image.removeAttribute("src"); else if (image.src !== src) image.src = src;
   image.alt = src ? words : "";
 }
-const when = h("b", {});
 const range = h("input", {type: "range", min: 0, max: 0, step: 1, value: 0, id: "train-scrub", "aria-label": "History of the generated grid"});
 const first = h("span", {class: "tr-end"}), last = h("span", {class: "tr-end"});
 const play = button(null, "Play the history", () => timer ? stopPlaying() : startPlaying(), "Play", "tr-play");
 const open = button(null, "Open the saved model nearest to this grid in Explore", openModel, "Open in Explore", "tr-open");
 open.id = "train-open";
+const branch = button(null, "", branchHere, "Branch from here", "tr-branch");
+branch.id = "train-branch";
 const charts = h("div", {class: "tr-charts"});
 const verdict = h("b", {class: "tr-word"}), because = h("span", {}), advice = h("span", {class: "tr-advice"});
 const judged = h("p", {class: "tr-verdict", id: "train-verdict", role: "status"}, verdict, because, " ", advice);
 const SHEETS = {reals: "Training pictures", augmented: "What the discriminator sees", nearest: "Generated | nearest training picture"};
-const choice = h("select", {class: "tr-sheet", id: "train-sheet", "aria-label": "Pictures beside the generated grid"});
+const choice = h("select", {class: "tr-choice", id: "train-sheet", "aria-label": "Pictures beside the generated grid"});
 choice.addEventListener("change", () => showReals());
 const LIVE = {gamma: ["R1 gamma", 0.01], lr: ["Learning rate", 0.0001], ada_target: ["ADA target", 0.05], ada_cap: ["ADA limit", 0.05]};
 const knobs = Object.fromEntries(Object.entries(LIVE).map(([key, [, step]]) => [key, h("input", {type: "number", min: 0, step: "any", "data-step": step, id: `train-live-${key}`})]));
@@ -38,18 +40,34 @@ async function change() {
   const answer = await server.change({run: view.run, values}).catch(() => ({error: "The page has lost its connection; reload it."}));
   answered.textContent = answer.error || answer.words; answered.classList.toggle("tr-alarm", Boolean(answer.error));
 }
+const REELS = {grid: ["Grid", "The generated pictures, with their history"], walk: ["Walk", "Faces in motion: a walk through the latent space of the snapshot at this moment"],
+  film: ["Film", "All grids of the run so far, one after the other"]};
+const MAKING = {walk: "Drawing the walk", film: "Filming the grids"}, MADE = {walk: "Walk through latent space ", film: "All grids "};
+const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+const reel = h("video", {class: "tr-grid", id: "train-reel", muted: true, loop: true, autoplay: !still, playsInline: true, controls: true, hidden: true});
+const pace = h("progress", {max: 1, "aria-label": "Progress of the film"}), paceWords = h("span", {});
+const making = h("div", {class: "tr-making", id: "train-making", role: "status", hidden: true}, paceWords, pace);
+const keep = h("a", {class: "sg-button", id: "train-reel-download", title: "Download this film as mp4"}, studio.icon("download"), "mp4");
+const anew = button(null, "There is something newer: make this film again", () => roll(shown.kind, true), "Newer", "tr-anew");
+anew.id = "train-reel-anew";
+const reelSaid = h("span", {class: "tr-answer tr-alarm", role: "status"});
+const reels = Object.fromEntries(Object.entries(REELS).map(([kind, [text, title]]) =>
+  [kind, h("button", {type: "button", class: "sg-choice", id: `train-reel-${kind}`, title, onclick: () => roll(kind)}, text)]));
+const what = h("span", {}), when = h("b", {});
 const body = h("div", {class: "tr-body"},
   h("div", {class: "tr-head"}, chip, name, goal), bar, facts, said, judged,
   h("div", {class: "tr-pictures"},
-    h("figure", {class: "tr-left"}, h("figcaption", {}, "Generated, always the same seeds ", when), fake),
+    h("figure", {class: "tr-left"}, h("figcaption", {}, h("span", {}, what, when),
+        h("div", {class: "sg-segments", role: "group", "aria-label": "What is shown of the run"}, ...Object.values(reels))),
+      h("div", {class: "tr-place"}, fake, reel, making), h("div", {class: "tr-reel-line"}, keep, anew), reelSaid),
     h("figure", {class: "tr-right"}, h("figcaption", {}, choice), real)),
-  h("div", {class: "tr-scrub"}, play, first, range, last, open), live, charts);
+  h("div", {class: "tr-scrub"}, play, first, range, last, branch, open), live, charts);
 const empty = h("div", {class: "tr-empty"}, h("b", {}), h("span", {}));
 function sayEmpty(title, words) { empty.firstChild.textContent = title; empty.lastChild.textContent = words; }
 root.replaceChildren(empty, body);
 
 // --- pictures: fetched once, kept for the scrubber -------------------------------------------------------------------
-let view = {run: null}, pictures = new Map(), at = -1, follow = true, timer = 0, loading = 0;
+let view = {run: null}, pictures = new Map(), at = -1, follow = true, timer = 0, loading = 0, moment = "";
 
 async function picture(key, question) {
   if (!pictures.has(key)) {
@@ -65,13 +83,15 @@ async function show(index) {
   at = Math.max(0, Math.min(index, samples.length - 1));
   range.value = at;
   range.style.setProperty("--to", `${samples.length > 1 ? 100 * at / (samples.length - 1) : 100}%`);
-  if (!samples.length) { put(fake, null); when.textContent = ""; return; }
+  if (!samples.length) { put(fake, null); moment = ""; paintReel(); return; }
   const [nimg, words] = samples[at], ticket = ++loading, newest = at === samples.length - 1;
   const src = await picture(`${view.run}/${nimg}/${newest ? view.newest : ""}`, {run: view.run, nimg}).catch(() => null);
   if (ticket !== loading || !src) return;
   put(fake, src, "Pictures generated from fixed seeds");
-  when.textContent = `at ${words}`;
-  element.dataset.nimg = nimg;
+  const saved = view.snapshots.findLast(([seen]) => seen <= nimg) || view.snapshots[0];
+  branch.title = saved ? `Fill the form with a new run that starts from the model saved at ${saved[1]}` : "";
+  element.dataset.nimg = nimg; moment = `at ${words}`;
+  paintReel();
   drawCharts();
 }
 async function showReals() {
@@ -83,6 +103,7 @@ function startPlaying() {
   const num = view.samples.length;
   if (num < 2) return;
   let place = at >= num - 1 ? 0 : at;
+  showGrid();
   play.textContent = "Pause"; follow = false;
   const step = async () => {
     await show(place++);
@@ -93,10 +114,69 @@ function startPlaying() {
 function stopPlaying() { clearTimeout(timer); timer = 0; play.textContent = "Play"; }
 range.addEventListener("input", () => {
   stopPlaying();
+  showGrid();
   follow = Number(range.value) === view.samples.length - 1;
   show(Number(range.value));
 });
+function branchHere() {
+  trigger("branch", {nimg: view.samples.length ? view.samples[at][0] : 0});
+  const look = tries => {   // the field is made when its settings open
+    const field = document.querySelector("#train-transfer");
+    if (field) field.scrollIntoView({block: "center", behavior: "smooth"}); else if (tries) setTimeout(look, 100, tries - 1);
+  };
+  look(100);
+}
 function openModel() { trigger("open_model", {nimg: view.samples.length ? view.samples[at][0] : 0}); }
+
+// --- walk and film: made once on the server, then in the grid's place until the person wants the grid back --------------
+let shown = null;   // {kind}, and once it is there {nimg, words, path, name}
+
+async function roll(kind, newest = false) {
+  stopPlaying();
+  if (kind === "grid") return showGrid();
+  if (newest && !follow) { follow = true; show(view.samples.length - 1); }
+  const nimg = kind === "walk" && !follow && view.samples.length ? view.samples[at][0] : null;
+  const mine = shown = {kind}, lost = {error: "The page has lost its connection; reload it."};
+  paintReel();
+  let answer = await server.film_begin({run: view.run, kind, nimg}).catch(() => lost);
+  while (mine === shown && element.isConnected && answer.state === "making") {
+    sayMaking(kind, answer);
+    await new Promise(done => setTimeout(done, LOOK_MS));
+    answer = await server.film_look({key: answer.key}).catch(() => answer);
+  }
+  if (mine !== shown) return;
+  if (answer.error) { showGrid(); reelSaid.textContent = answer.error; return; }
+  Object.assign(shown, answer);
+  reel.src = keep.href = studio.fileAddress(answer.path);
+  keep.download = answer.name;
+  paintReel();
+}
+function sayMaking(kind, {done, total}) {
+  making.hidden = false; reelSaid.textContent = "";
+  pace.value = total ? done / total : 0;
+  paceWords.textContent = total ? `${MAKING[kind]}: ${done} of ${total} frames` : `${MAKING[kind]}…`;
+}
+function showGrid() {
+  shown = null;
+  reelSaid.textContent = "";
+  if (reel.src) { reel.pause(); reel.removeAttribute("src"); reel.load(); }
+  paintReel();
+}
+function paintReel() {   // everything but the film itself, which plays on while the view is renewed
+  const there = Boolean(shown?.path), samples = view.samples || [], kind = shown?.kind || "grid";
+  fake.hidden = there; reel.hidden = !there;
+  if (there || !shown) making.hidden = true;
+  for (const [each, node] of Object.entries(reels)) node.setAttribute("aria-pressed", String(each === kind));
+  reels.walk.disabled = !view.snapshots?.length; reels.film.disabled = samples.length < 2;
+  what.textContent = there ? MADE[kind] : "Generated, fixed seeds ";
+  when.textContent = there ? `${kind === "film" ? "up to" : "at"} ${shown.words}` : moment;
+  reel.setAttribute("aria-label", `${what.textContent}${when.textContent}`);
+  const all = kind === "walk" ? view.snapshots || [] : samples, newest = all[all.length - 1];
+  keep.hidden = !there;
+  anew.hidden = !there || !newest || newest[0] <= shown.nimg;
+  anew.textContent = newest ? `Newer: ${newest[1]}` : "";
+  element.dataset.reel = there ? kind : shown ? "making" : "grid";
+}
 
 // --- curves: small multiples over images seen, one crosshair for all ---------------------------------------------------
 const node = (tag, attributes) => {
@@ -116,13 +196,25 @@ function limits(chart) {
   if (!(high > low)) { high = low + Math.max(Math.abs(low) * 0.1, 0.1); if (chart.low === undefined) low -= high - low; }
   return [low, high];
 }
-function drawChart(chart, card) {
-  const width = Math.max(card.clientWidth, 120), height = 84, left = GUTTER, right = width - 2, top = 6, bottom = height - 15;
-  const [low, high] = limits(chart), lastX = chart.x[chart.x.length - 1] || 1, firstX = chart.x.length > 1 ? chart.x[0] : 0;
+// Charts grow where the window has room below them: as few columns as still show all of them without scrolling.
+function chartSize(num) {
+  const whole = charts.clientWidth, slim = innerWidth <= 760 ? SLIM : NARROW;
+  const most = Math.max(1, Math.min(num, Math.floor((whole + GAP) / (slim + GAP)))), room = innerHeight - FOOT - charts.getBoundingClientRect().top - scrollY;
+  for (let columns = Math.min(2, most); columns <= most; columns++) {
+    const rows = Math.ceil(num / columns), width = Math.floor((whole + GAP) / columns) - GAP;
+    const height = Math.floor(Math.min(HIGH, 0.62 * width, room / rows - TITLE - GAP));
+    if (height >= 0.45 * width && height > LOW) return [columns, width, height];
+  }
+  return [most, Math.floor((whole + GAP) / most) - GAP, Math.max(LOW, Math.min(HIGH, Math.floor(room / Math.ceil(num / most)) - TITLE - GAP))];
+}
+function drawChart(chart, card, width, height) {
+  const [low, high] = limits(chart), letters = Math.max(short(low).length, short(high).length);
+  const left = chart.left = Math.max(GUTTER, 8 + 6 * letters), right = width - 2, top = 6, bottom = height - 15;
+  const lastX = chart.x[chart.x.length - 1] || 1, firstX = chart.x.length > 1 ? chart.x[0] : 0;
   const px = x => left + (right - left) * (x - firstX) / ((lastX - firstX) || 1);
   const py = y => Math.max(top - 3, Math.min(bottom + 3, bottom - (bottom - top) * (y - low) / (high - low)));
   const svg = node("svg", {width, height, viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true"});
-  for (const y of [low, high]) svg.append(node("line", {class: "tr-rule", x1: left, x2: right, y1: py(y), y2: py(y)}));
+  for (const y of height > 130 ? [low, (low + high) / 2, high] : [low, high]) svg.append(node("line", {class: "tr-rule", x1: left, x2: right, y1: py(y), y2: py(y)}));
   for (const mark of chart.marks) if (mark.y >= low && mark.y <= high)
     svg.append(node("line", {class: `tr-mark tr-${mark.ink}`, x1: left, x2: right, y1: py(mark.y), y2: py(mark.y)}));
   for (const line of chart.lines) {
@@ -135,6 +227,7 @@ function drawChart(chart, card) {
   const label = (x, y, text, anchor) => { const t = node("text", {x, y, class: "tr-axis", "text-anchor": anchor}); t.textContent = text; svg.append(t); };
   label(left, height - 3, shortX(firstX), "start"); label(right, height - 3, shortX(lastX), "end");
   label(left - 5, top + 4, short(high), "end"); label(left - 5, bottom + 3, short(low), "end");
+  if (height > 130) label(left - 5, (top + bottom) / 2 + 4, short((low + high) / 2), "end");
   const scrubbed = !follow && view.samples.length ? view.samples[at][0] / 1000 : null, place = hover ?? scrubbed;
   if (place !== null && place >= firstX && place <= lastX)
     svg.append(node("line", {class: "tr-cross", x1: px(place), x2: px(place), y1: top, y2: bottom}));
@@ -145,7 +238,7 @@ function point(event) {
   const card = event.target.closest(".tr-chart"), chart = card && view.charts[[...charts.children].indexOf(card)];
   const box = card?.lastElementChild.getBoundingClientRect(), firstX = chart?.x.length > 1 ? chart.x[0] : 0;
   const wanted = !card || event.type === "pointerleave" || event.clientY < box.top ? null
-    : firstX + (chart.x[chart.x.length - 1] - firstX) * Math.max(0, Math.min(1, (event.clientX - box.left - GUTTER) / (box.width - GUTTER)));
+    : firstX + (chart.x[chart.x.length - 1] - firstX) * Math.max(0, Math.min(1, (event.clientX - box.left - chart.left) / (box.width - chart.left)));
   if (wanted !== hover) { hover = wanted; drawCharts(); }
 }
 for (const kind of ["pointermove", "pointerleave"]) charts.addEventListener(kind, point);
@@ -163,7 +256,9 @@ function drawCharts() {
   due = requestAnimationFrame(() => {
     due = 0;
     if (!element.offsetParent) return;
-    (view.charts || []).forEach((chart, i) => drawChart(chart, charts.children[i]));
+    const [columns, width, height] = chartSize((view.charts || []).length);
+    charts.style.gridTemplateColumns = `repeat(${columns}, minmax(0, 1fr))`;
+    (view.charts || []).forEach((chart, i) => drawChart(chart, charts.children[i], width, height));
   });
 }
 function layCharts() {
@@ -176,6 +271,8 @@ function layCharts() {
   drawCharts();
 }
 new ResizeObserver(drawCharts).observe(charts);
+new ResizeObserver(drawCharts).observe(root.ownerDocument.documentElement);
+addEventListener("resize", () => element.isConnected && drawCharts());
 
 // --- the whole -------------------------------------------------------------------------------------------------------
 function update() {
@@ -185,7 +282,7 @@ function update() {
   else sayEmpty("", "Looking for runs…");
   root.classList.toggle("tr-none", !view.run);
   element.dataset.run = view.run || ""; element.dataset.state = view.state || "";
-  if (view.run !== before) { stopPlaying(); follow = true; at = -1; pictures = new Map(); }
+  if (view.run !== before) { stopPlaying(); follow = true; at = -1; pictures = new Map(); showGrid(); }
   if (!view.run) return;
   chip.textContent = view.word; chip.dataset.state = view.state;
   name.textContent = view.run; goal.textContent = view.goal; said.textContent = view.said;
