@@ -6,6 +6,8 @@ import subprocess
 import sys
 import threading
 
+import pytest
+
 from stylegan import background
 
 ENDING = """
@@ -35,3 +37,33 @@ def test_a_thread_runs_at_once_and_is_asked_to_stop_only_at_the_end():
     thread = background.start(ran.set, "quick", lambda: asked.append(1))
     thread.join(5)
     assert ran.is_set() and not thread.is_alive() and not asked
+
+
+ASKING = """
+import threading, time
+from stylegan import background
+
+def work():
+    begun.set()
+    time.sleep(0.5)
+    print("finished", flush=True)
+
+def request():
+    background.call(work, "asked for")
+    background.call(print, "not begun")
+
+begun = threading.Event()
+threading.Thread(target=request, daemon=True).start()
+begun.wait(9)
+"""
+
+
+def test_what_a_request_waits_for_is_finished_and_nothing_new_is_begun_at_the_end(repo):
+    done = subprocess.run([sys.executable, "-c", ASKING], cwd=repo, capture_output=True, text=True, timeout=50)
+    assert done.returncode == 0 and done.stdout.splitlines() == ["finished"], done.stderr
+
+
+def test_a_call_hands_over_results_and_faults():
+    assert background.call(lambda: 6 * 7, "sum") == 42
+    with pytest.raises(ZeroDivisionError):
+        background.call(lambda: 1 / 0, "fault")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
+from stylegan import background
 from stylegan.device import pick_device, total_memory, training_dtype
 from stylegan.training.config import TrainConfig
 from stylegan.training.estimate import Estimate, convolution_rate, estimate
@@ -25,7 +26,7 @@ def cost_view(config: TrainConfig, num_classes: int = 0, num_pictures: int = 0) 
     The first answer takes seconds, for which nothing waits but the answer; the same networks again take none.
     """
     with _one_at_a_time:
-        found = _cost(_shape_only(config), num_classes)
+        found = background.call(partial(_cost, _shape_only(config), num_classes), "cost")
     seconds, kimg = _budget(config, found.images_per_second)
     room = total_memory(pick_device(config.device))
     return {"words": _words(found, seconds, kimg, num_pictures), "problem": _problem(found, room)}
