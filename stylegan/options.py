@@ -44,8 +44,10 @@ class Option:
         return self.default is MISSING
 
     def text(self, value: Any) -> str:
-        """The value as the flag takes it."""
-        return self.show(value) if self.show else repr(value) if isinstance(value, float) else str(value)
+        """The value as the flag takes it, whole numbers without a decimal point."""
+        if self.show:
+            return self.show(value)
+        return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
 def option(default: Any, help: str, *, low: float | None = None, high: float | None = None, step: float | None = None,

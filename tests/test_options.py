@@ -50,7 +50,7 @@ def test_options_are_found_in_order_with_defaults():
 
 def test_flags_become_fields():
     assert parsed("--data x") == Settings("x")
-    line = "--data x --rate -0.0 --count 4 --no-mirror --mode b --sizes 3+4+5 --tag p --tag q"
+    line = "--data x --rate -0 --count 4 --no-mirror --mode b --sizes 3+4+5 --tag p --tag q"
     assert parsed(line) == Settings("x", 0.0, 4, False, "b", (3, 4, 5), ("p", "q"))
 
 

@@ -25,7 +25,7 @@ from stylegan.training import loop, record
 from stylegan.training.agreement import _shared, choose_first, require_same_pictures
 from stylegan.training.config import TrainConfig
 from stylegan.training.distributed import Ranks
-from stylegan.training.network import interface_towards
+from stylegan.training.interface import interface_towards
 from stylegan.training.run import TrainingRun
 from stylegan.training.state import read_state, state_path, states_newest_first
 

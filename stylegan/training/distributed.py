@@ -21,9 +21,9 @@ import torch
 import torch.distributed as dist
 
 from stylegan.errors import StyleGANError, TrainingError
-from stylegan.training.network import interface_towards
+from stylegan.training.interface import interface_towards
 
-PATIENCE = timedelta(minutes=float(os.environ.get("STYLEGAN_PATIENCE_MINUTES", "3")))  # for one another while training
+PATIENCE = timedelta(minutes=3)  # for one another while training
 LONG_PATIENCE = 10 * PATIENCE  # while pictures are read, and while the first one judges the last snapshot
 BLOCK_BYTES = 64 << 20
 CONTINUES = "the same command, with any number of processes, continues from the last saved state."

@@ -173,10 +173,11 @@ class TrainFields:
         looked = gr.on(looks, self.on_look, inputs_kwargs=self.inputs, outputs=self.pictures, show_progress="minimal",
                        trigger_mode="always_last", api_visibility="private")
         edits = {name: one.change if one is self.files else one.input for name, one in self.inputs.items()}
-        gr.on([tab.select, self.name.blur, *edits.values()], self.on_form, inputs_kwargs=self.inputs,
+        left = {name: getattr(self, name).blur for name in ("name", *NUMBERS)}  # `input` may lack the last keystroke
+        gr.on([tab.select, *left.values(), *edits.values()], self.on_form, inputs_kwargs=self.inputs,
               outputs=self.said, trigger_mode="always_last", **QUICK)
         looked.then(self.on_form, inputs_kwargs=self.inputs, outputs=self.said, **QUICK)
-        costly = [edits[name] for name in train_cost.DECIDES]
+        costly = [each[name] for name in train_cost.DECIDES for each in (edits, left) if name in each]
         gr.on([tab.select, *costly], self.on_cost, inputs_kwargs=self.inputs, outputs=self.cost,
               trigger_mode="always_last", show_progress="hidden", api_visibility="private")
 
