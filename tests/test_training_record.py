@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 
 from stylegan.data.images import open_images, sample_sets
+from stylegan.errors import DataError
 from stylegan.training import record
 from stylegan.training.config import TrainConfig
 from stylegan.training.record import Record
@@ -68,6 +72,24 @@ def test_judging_takes_a_tenth_of_the_time_but_a_short_budget_is_judged_all_the_
 def test_without_metrics_snapshots_come_as_configured_from_the_start(make, monkeypatch):
     one, _ = make(kimg=1000, snapshot_minutes=10, metric_images=0)
     assert moments(one, monkeypatch, 45) == pytest.approx([10, 20, 30, 40], abs=0.2)
+
+
+def test_fakes_are_judged_in_classes_as_frequent_as_in_the_set(make):
+    one, _ = make(kimg=1, metric_images=60, conditional=True)
+    order = np.argsort(one.data.labels)  # the pictures of some sets lie in the order of their classes
+    one.trainer.images = one.data.subset(order)
+    asked = []
+
+    def measure(fakes, on_progress=None):
+        mapping = one.trainer.averages[0].generator.mapping
+        mapping.register_forward_pre_hook(lambda _, inputs: asked.extend(inputs[1].argmax(dim=1).tolist()))
+        list(fakes(60))
+        raise DataError("enough")
+
+    one.meter = SimpleNamespace(measure=measure)
+    one.snapshot()
+    shares = [np.bincount(each, minlength=one.data.num_classes) / len(each) for each in (asked, one.data.labels)]
+    assert len(asked) == 60 and np.abs(shares[0] - shares[1]).max() < 0.1
 
 
 def test_judging_says_what_it_does(make, monkeypatch):

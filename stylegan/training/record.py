@@ -20,7 +20,7 @@ from stylegan.checkpoint.file import Checkpoint, save_checkpoint
 from stylegan.data.images import ImageSet
 from stylegan.errors import DataError
 from stylegan.files import write_atomic
-from stylegan.metrics.evaluate import Meter
+from stylegan.metrics.evaluate import Meter, sampler_of
 from stylegan.metrics.report import MetricReport
 from stylegan.networks.generator import Generator
 from stylegan.pixels import centred, encode_jpeg, grid, to_pixels
@@ -249,9 +249,7 @@ class Record:
         images, generator, half_life = self.trainer.images, average.generator, average.half_life / 1000
 
         def fakes(wanted: int) -> Iterator[torch.Tensor]:
-            z = torch.from_numpy(z_of_seeds(range(wanted), generator.z_dim))
-            classes = images.labels[[i % len(images) for i in range(wanted)]] if generator.num_classes else None
-            return (enlarged(image, images.resolution) for image in generate(generator, z, classes))
+            return (enlarged(pictures, images.resolution) for pictures in sampler_of(generator, images)(wanted))
 
         reports = self.meter.measure(fakes, on_progress=self._on_progress)
         for report in reports:
