@@ -79,7 +79,7 @@ def open_page(
         page.goto(url)
         page.wait_for_selector(ready)
         yield page
-        assert problems == []
+        assert not problems, problems
     finally:
         page.close()
         if profile is None:

@@ -320,7 +320,8 @@ def test_a_closed_terminal_saves_and_ends_the_run_unless_it_was_started_with_noh
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in TINY.items()]
     command = [sys.executable, "-m", "stylegan", "train", *flags, f"--out={tmp_path / 'run'}", "--kimg=1000"]
     process = subprocess.Popen(["nohup", *command] if hold else command, cwd=repo, stdout=subprocess.PIPE,
-                               env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
+                               env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL,
+                               preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))  # whatever tests run in
     run = TrainingRun(tmp_path / "run")
     try:
         wait_until_running(run)
