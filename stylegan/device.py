@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     import torch
 
 
+# What PyTorch gives to MKL's vector functions (aten/src/ATen/cpu/vml.h).
+VECTOR_FUNCTIONS = ("acos", "asin", "atan", "ceil", "cos", "cosh", "erf", "erfc", "erfinv", "exp", "expm1", "floor",
+                    "lgamma", "log", "log10", "log1p", "log2", "round", "rsqrt", "sigmoid", "sin", "sinh", "sqrt",
+                    "tan", "tanh", "trunc")  # fmt: skip
+
+
 def tune_allocator() -> bool:
     """Keep large freed buffers instead of giving them back to Linux, so that they are not paged in again each time.
 
@@ -31,6 +37,21 @@ def tune_allocator() -> bool:
         return all([mallopt(name, value) == 1 for name, value in settings])
     except (OSError, AttributeError):
         return False
+
+
+def settle_vector_math() -> None:
+    """Call each of MKL's vector functions once on one thread, before several threads may make the first call together.
+
+    MKL up to 2024.2 chooses a function's code at its first call; where threads make that call at the same moment, one
+    of them may get a code of low accuracy for it, with errors of 1e-4 (PyTorch issue 188792; seen here in one process
+    of fifteen). So whatever room computes first calls this at import.
+    """
+    import torch
+
+    for dtype in (torch.float32, torch.float64):
+        one = torch.full([1], 0.5, dtype=dtype)
+        for name in VECTOR_FUNCTIONS:
+            getattr(torch, name)(one)
 
 
 def pick_device(name: str = "auto") -> torch.device:

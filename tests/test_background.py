@@ -48,19 +48,32 @@ def work():
     time.sleep(0.5)
     print("finished", flush=True)
 
-def request():
-    background.call(work, "asked for")
-    background.call(print, "not begun")
-
 begun = threading.Event()
-threading.Thread(target=request, daemon=True).start()
+threading.Thread(target=background.call, args=(work, "asked for"), daemon=True).start()
 begun.wait(9)
 """
 
 
-def test_what_a_request_waits_for_is_finished_and_nothing_new_is_begun_at_the_end(repo):
+def test_what_a_request_waits_for_is_finished_at_the_end(repo):
     done = subprocess.run([sys.executable, "-c", ASKING], cwd=repo, capture_output=True, text=True, timeout=50)
     assert done.returncode == 0 and done.stdout.splitlines() == ["finished"], done.stderr
+
+
+LATE = """
+from stylegan import background
+
+background.wait_for_all()
+for begin in (background.start, background.call):
+    try:
+        begin(lambda: print("begun"), "late")
+    except RuntimeError as error:
+        print(error)
+"""
+
+
+def test_nothing_is_begun_once_the_program_ends(repo):
+    done = subprocess.run([sys.executable, "-c", LATE], cwd=repo, capture_output=True, text=True, timeout=50)
+    assert done.stdout.splitlines() == ["The program is ending, so late is not begun."] * 2, done.stderr
 
 
 def test_a_call_hands_over_results_and_faults():

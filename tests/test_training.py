@@ -112,10 +112,10 @@ def test_controller_follows_its_target_and_its_cap():
     controller = Controller(target=0.6, kimg=1.0, cap=0.5)
     p = 0.0
     for step in range(4, 400, 4):
-        controller.observe(torch.ones(16, 1))
+        controller.observe(16, 16)
         p = controller.step(p, step, batch=16)
     assert p == 0.5 and controller.r_t == 1.0
-    controller.observe(-torch.ones(16, 1))
+    controller.observe(-16, 16)
     assert controller.step(p, 400, batch=16) == pytest.approx(0.5 - 16 * 4 / 1000)
 
 

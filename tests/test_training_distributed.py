@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,52 +54,67 @@ with joined("cpu") as ranks:
         optimizer.step = lambda o=optimizer: found.append(
             torch.cat([p.grad.flatten() for g in o.param_groups for p in g["params"] if p.grad is not None]))
     for _ in range(4):
+        half_filled = [trainer.controller.signs, trainer.controller.count]
         stats = trainer.step()
     word = ranks.agree([3.0 if ranks.is_first else 5.0])
-    total = ranks.total([1.0])
+    total, windows = ranks.total([1.0]), ranks.total(half_filled)
     if ranks.is_first:
         torch.save({"gradients": found, "w_avg": trainer.generator.w_avg, "pl_mean": trainer.pl_mean,
-                    "r_t": torch.tensor(stats["r_t"]), "word": torch.tensor(word), "total": torch.tensor(total)},
-                   sys.argv[1])
+                    "r_t": torch.tensor(stats["r_t"]), "windows": torch.tensor(windows),
+                    "word": torch.tensor(word), "total": torch.tensor(total)}, sys.argv[1])
 """
 
 
+def free_port() -> int:
+    """A port below those that the system gives to outgoing connections, so that none takes it before it is used."""
+    for port in random.sample(range(20_000, 30_000), 100):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
+
+
 def torchrun(num: int) -> list[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     return [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={num}", "--master-addr=127.0.0.1",
-            f"--master-port={port}"]  # fmt: skip
+            f"--master-port={free_port()}"]  # fmt: skip
 
 
 def environment(repo) -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(repo), "GLOO_SOCKET_IFNAME": "lo"}
 
 
+def made_by_one_and_two(repo, folder, worker: str) -> list[dict[str, torch.Tensor]]:
+    """What one process and what two processes leave of the same worker."""
+    (folder / "worker.py").write_text(worker)
+    made = []
+    for world in (1, 2):
+        path = folder / f"{world}.pt"
+        command = [*(torchrun(world) if world > 1 else [sys.executable]), str(folder / "worker.py"), str(path)]
+        done = subprocess.run(command, cwd=repo, env=environment(repo), timeout=300, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
+        made.append(torch.load(path, weights_only=True))
+    return made
+
+
 @pytest.fixture(scope="module")
-def by_world(repo, tmp_path_factory) -> dict[int, dict[str, torch.Tensor]]:
-    """What one process and what two processes made of the same four steps."""
-    folder = tmp_path_factory.mktemp("ranks")
-    (folder / "worker.py").write_text(WORKER)
-    for world, start in ((1, [sys.executable]), (2, torchrun(2))):
-        command = [*start, str(folder / "worker.py"), str(folder / f"{world}.pt")]
-        subprocess.run(command, cwd=repo, env=environment(repo), check=True, timeout=300, capture_output=True)
-    return {world: torch.load(folder / f"{world}.pt", weights_only=True) for world in (1, 2)}
+def by_world(repo, tmp_path_factory) -> list[dict[str, torch.Tensor]]:
+    return made_by_one_and_two(repo, tmp_path_factory.mktemp("ranks"), WORKER)
 
 
 def test_two_ranks_compute_the_gradients_of_one(by_world):
-    one, two = by_world[1], by_world[2]
+    one, two = by_world
     assert len(one["gradients"]) == len(two["gradients"]) == 12
     for whole, parts in zip(one["gradients"], two["gradients"], strict=True):
         assert float((whole - parts).norm() / whole.norm()) < 1e-4
     torch.testing.assert_close(two["w_avg"], one["w_avg"])
     torch.testing.assert_close(two["pl_mean"], one["pl_mean"], rtol=1e-4, atol=1e-6)
     assert float(two["r_t"]) == pytest.approx(float(one["r_t"]))
+    assert two["windows"].tolist() == (2 * one["windows"]).tolist(), "a rank lacks others' share of ADA's window"
 
 
 def test_rank_0_has_the_word_and_sums_are_over_all(by_world):
-    assert [float(by_world[world]["word"]) for world in (1, 2)] == [3.0, 3.0]
-    assert [float(by_world[world]["total"]) for world in (1, 2)] == [1.0, 2.0]
+    assert [float(made["word"]) for made in by_world] == [3.0, 3.0]
+    assert [float(made["total"]) for made in by_world] == [1.0, 2.0]
 
 
 def processes_with(argument: str) -> list[int]:
@@ -164,13 +181,10 @@ sys.exit(main(sys.argv[1:]))
 
 def machines(repo, folder, arguments: list[list[str]]) -> list[tuple[int, str]]:
     """What torchrun on each of some machines, all of them this one, ended with and said."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     (folder / "command.py").write_text(COMMAND)
     start = [sys.executable, "-m", "torch.distributed.run", f"--nnodes={len(arguments)}", "--nproc-per-node=1",
-             "--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}", "--rdzv-id=test", "--local-addr=127.0.0.1",
-             str(folder / "command.py"), "train"]  # fmt: skip
+             "--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{free_port()}", "--rdzv-id=test",
+             "--local-addr=127.0.0.1", str(folder / "command.py"), "train"]  # fmt: skip
     found = [subprocess.Popen([*start, *given], cwd=repo, env=environment(repo), stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, text=True) for given in arguments]  # fmt: skip
     try:

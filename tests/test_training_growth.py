@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from test_training_distributed import WORKER, environment, torchrun
+from test_training_distributed import WORKER, environment, made_by_one_and_two
 from test_training_kills import HARNESS, TINY, tensors_of
 
 from stylegan.checkpoint.file import load_generator, read_checkpoint
@@ -282,11 +282,7 @@ def test_two_ranks_are_one_while_a_resolution_fades_in(repo, tmp_path):
     worker = WORKER.replace("conditional=True", 'preset="stylegan1", grow_kimg=0.032')
     worker = worker.replace("trainer.augment.p = 0.5", "trainer.nimg = 32; trainer.grow()")  # 4 steps to its end
     assert worker.count("grow") == 2
-    (tmp_path / "worker.py").write_text(worker)
-    for world, start in ((1, [sys.executable]), (2, torchrun(2))):
-        command = [*start, str(tmp_path / "worker.py"), str(tmp_path / f"{world}.pt")]
-        subprocess.run(command, cwd=repo, env=environment(repo), check=True, timeout=300, capture_output=True)
-    one, two = (torch.load(tmp_path / f"{world}.pt", weights_only=True) for world in (1, 2))
+    one, two = made_by_one_and_two(repo, tmp_path, worker)
     assert len(one["gradients"]) == len(two["gradients"]) == 12
     for whole, parts in zip(one["gradients"], two["gradients"], strict=True):
         assert float((whole - parts).norm() / whole.norm()) < 1e-4

@@ -90,7 +90,8 @@ def test_many_ranks_compare_as_many_pictures_as_each_has():
 # ---- precision -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("precision, error", [("bf16", 0.1), ("fp16", 0.02)])
+# Largest errors seen, over three seeds and processors with AVX2, AVX-512 and its bf16 and fp16: 0.12 and 0.022.
+@pytest.mark.parametrize("precision, error", [("bf16", 0.2), ("fp16", 0.05)])
 def test_half_precision_is_used_where_asked_and_leads_the_same_way(precision, error, images):
     gradients, kinds = [], set()
     config = settings(batch=4, r1_interval=1, pl_weight=2.0, pl_interval=1)

@@ -135,8 +135,8 @@ def _row(
 
 def against_targets(rows: list[TrainRow], page_share: float) -> list[dict[str, object]]:
     """Each target beside what was measured: of 64 px where there is such a row, in the quickest precision."""
-    row = max((row for row in rows if row.name.startswith("64 px")), key=lambda row: row.images_per_second,
-              default=rows[0])  # fmt: skip
+    at_64 = [row for row in rows if row.name.startswith("64 px")]
+    row = max(at_64 or rows, key=lambda row: row.images_per_second)
     found = {"page_share": page_share, **vars(row)}
     if len({row.precision for row in rows}) == 1:
         found["speedup"] = None

@@ -13,7 +13,10 @@ from typing import Protocol
 import torch
 import torch.nn.functional as F
 
+from stylegan.device import settle_vector_math
 from stylegan.errors import DataError
+
+settle_vector_math()
 
 _SEED = 64
 _SIDE = 64

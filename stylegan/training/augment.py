@@ -156,10 +156,10 @@ class Controller:
         self.target, self.kimg, self.cap, self.interval = target, kimg, cap, interval
         self.signs, self.count, self.r_t = 0.0, 0, 0.0
 
-    def observe(self, real_logits: torch.Tensor) -> None:
-        """Take note of logits [N, 1] of augmented reals."""
-        self.signs += float(real_logits.detach().sign().sum())
-        self.count += len(real_logits)
+    def observe(self, signs: float, count: float) -> None:
+        """Take note of the sum of the signs of `count` logits of augmented reals."""
+        self.signs += signs
+        self.count += count
 
     def step(self, p: float, num_steps: int, batch: int) -> float:
         """The new p after step number `num_steps`; between updates the old one."""

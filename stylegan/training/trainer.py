@@ -130,12 +130,9 @@ class Trainer:
         with self._timed("average"):
             for average in self.averages:
                 average.update(self.generator, self.nimg, config.batch, now.half_life)
+        p = self.controller.step(self.augment.p, self.steps, config.batch)
         if config.augment == "ada":
-            if self.steps % self.controller.interval == 0:
-                self.controller.signs, self.controller.count = self.ranks.total(
-                    [self.controller.signs, self.controller.count]
-                )
-            self.augment.p = self.controller.step(self.augment.p, self.steps, config.batch)
+            self.augment.p = p
         self.grow()
         return stats | {"p": self.augment.p, "r_t": self.controller.r_t}
 
@@ -261,7 +258,8 @@ class Trainer:
 
         found = self._backward(self.discriminator, part, batches)
         if main:
-            self.controller.observe(found.pop("real").flatten(0, 1))
+            real = found.pop("real")
+            self.controller.observe(*self.ranks.total([float(real.sign().sum()), real.numel()]))
         norm = self._update(1, self.discriminator, config.lr_discriminator * now.lr, now)
         return {**_means(found), **({"grad_d": norm} if main else {})}
 
