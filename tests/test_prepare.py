@@ -57,6 +57,17 @@ def test_the_text_of_a_report_says_all_of_it(folder: Path) -> None:
     assert json.loads(inspect(SAMPLE).to_json())["class_counts"] == [1, 29, 17, 20, 10, 19]
 
 
+def test_transparent_parts_that_become_white_are_told(tmp_path: Path) -> None:
+    for name, alpha in (("clear", 0), ("solid", 255)):
+        pixels = np.full((16, 16, 4), 90, np.uint8)
+        pixels[:4, :, 3], pixels[4:, :, 3] = alpha, 255
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+    report = inspect(tmp_path)
+    assert report.num_flattened == 1 and "1 have transparent parts, which become white" in report.to_text()
+    assert open_images(tmp_path, 16).flattened.tolist() == [True, False]
+    assert not open_images(tmp_path, 16, img_channels=4).flattened.any(), "with alpha nothing becomes white"
+
+
 def test_names_that_would_play_with_a_terminal_are_tamed(tmp_path: Path) -> None:
     save(tmp_path / "a.png")
     (tmp_path / "x\x1b[2J\n.bin").write_bytes(b"x")

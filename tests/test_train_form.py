@@ -209,8 +209,9 @@ def test_classes_that_are_not_there_are_said_before_anything_starts(
     assert not started and not (tmp_path / "runs").exists()
 
 
-SPOKEN = {"family": "stylegan1", "batch": "8", "accumulate": "2", "lr": "0.001", "gamma": "0.5", "augment": "ada",
-          "transforms": "bg", "ada_target": "0.5", "ada_cap": "0.4", "holdout": "0", "channel_base": "1024",
+SPOKEN = {"family": "stylegan1", "grow_kimg": "4", "precision": "bf16", "batch": "8", "accumulate": "2",
+          "lr": "0.001", "gamma": "0.5", "augment": "ada", "transforms": "bg", "ada_target": "0.5",
+          "ada_cap": "0.4", "holdout": "0", "channel_base": "1024",
           "channel_max": "64", "seed": "7", "freeze_d": "2", "metric_images": "0", "snapshot_minutes": "2.5",
           "tensorboard": True, "mirror": False, "preset": "slim", "kimg": 2.5, "minutes": 5}  # fmt: skip
 
@@ -245,7 +246,7 @@ def test_presets_and_choices_have_words_and_say_what_they_choose() -> None:
     resolved = TrainConfig(data="x", out="y").resolve(False)
     for name in train_fields.CHOICES:
         (auto, value), *rest = train_fields.choices_of(name, getattr(resolved, name))
-        assert value == "" and auto.startswith("auto: ") and len(rest) == len(train_fields.CHOICES[name])
+        assert value == "" and auto.startswith("auto") and len(rest) == len(train_fields.CHOICES[name])
     assert all(isinstance(getattr(resolved, name), int | float) for name in train_fields.NUMBERS)
 
 
@@ -285,9 +286,10 @@ def test_only_what_costs_is_estimated_anew(costs: list[TrainConfig]) -> None:
     for settings in ({"minutes": 3.0}, {"kimg": 9.0, "seed": 3, "lr": 0.01}, {"out": "z", "mirror": False}):
         train_cost.cost_view(resolved(**settings))
     assert len(costs) == 1
-    for settings in ({"resolution": 32}, {"batch": 4}, {"channel_base": 512}, {"family": "stylegan1"}):
+    for settings in ({"resolution": 32}, {"batch": 4}, {"channel_base": 512}, {"family": "stylegan1"},
+                     {"precision": "bf16"}):
         train_cost.cost_view(resolved(**settings))
-    assert len(costs) == 5
+    assert len(costs) == 6
 
 
 @pytest.mark.parametrize(("room", "words"), [(8, ""), (3.2, "leaves little of the 3 GB"), (2, "not fit the 2 GB")])
@@ -350,4 +352,10 @@ def test_a_video_is_uploaded_looked_at_and_taken_as_chosen(tiny_folder: Path, tm
             page.fill("#train-batch :is(input, textarea)", "4")
             page.keyboard.press("Tab")
             page.wait_for_function("document.querySelector('#train-command').textContent.includes('--batch 4')")
+            assert page.locator("#train-grow-kimg").count() == 0, "only StyleGAN1 grows"
+            page.click("#train-family input")
+            page.get_by_role("option", name="StyleGAN1", exact=True).click()
+            page.fill("#train-grow-kimg :is(input, textarea)", "2")
+            page.keyboard.press("Tab")
+            page.wait_for_function("document.querySelector('#train-command').textContent.includes('--grow-kimg 2')")
             page.wait_for_function("document.querySelector('.tr-cost').textContent.startsWith('About')")

@@ -108,14 +108,17 @@ def test_an_empty_zip_and_an_empty_form_are_one_sentence(tmp_path):
 def test_the_report_counts_what_was_accepted_and_names_what_was_skipped(tmp_path):
     files = {"a.png": png(0), "b.png": png(1, 40), "broken.png": b"no", "c.png": png(2)}
     archive = make_zip(tmp_path / "set.zip", files)
-    (tmp_path / "d.png").write_bytes(png(3))
+    clear = Image.open(io.BytesIO(png(3)))
+    clear.putalpha(90)
+    clear.save(tmp_path / "d.png")
     (tmp_path / "e.png").write_bytes(b"nothing")
     view = train_pictures.pictures_view(
         train_pictures.look_at([archive, tmp_path / "d.png", tmp_path / "e.png"]), Taking(), 32)
     assert view["accepted"] == 4 and view["num_skipped"] == 2
     assert {name for name, _ in view["skipped"]} == {"set.zip/broken.png", "e.png"}
     assert all(why for _, why in view["skipped"])
-    assert "3 will look soft, being smaller than 32 px" in " ".join(view["notes"])
+    notes = " ".join(view["notes"])
+    assert "3 will look soft, being smaller than 32 px" in notes and "Transparent parts of 1 become white." in notes
     assert (view["columns"], view["rows"]) == (4, 1) and view["sheet"].startswith("data:image/jpeg;base64,")
 
 
@@ -205,7 +208,10 @@ def test_the_view_tells_the_run_and_is_plain_json(tmp_path):
     assert all(len(line["y"]) == len(chart["x"]) == 3 for chart in charts.values() for line in chart["lines"])
     run.append_event("metric", nimg=500, name="KID-r64-v1", value=0.2, std=0.1, ema_kimg=5.0)
     run.append_event("metric", nimg=500, name="KID-r64-v1", value=0.1, std=0.1, ema_kimg=30.0)
-    metric = run_view.run_view(run)["charts"][0]
+    run.append_event("metric", nimg=500, name="SWD", value=9.0, floor=-0.1)
+    run.append_event("metric", nimg=500, name="other", value=9.0, floor=-1.0)
+    metric, *others = run_view.run_view(run)["charts"][:3]
+    assert [chart["low"] for chart in (metric, *others)] == [0.0, 0.0, -1.0], "an axis begins at 0 unless much is below"
     assert metric["title"] == "KID" and metric["meaning"].startswith("KID-r64-v1: ")
     assert metric["lines"][0]["y"] == [0.1]
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from stylegan.data.duplicates import duplicate_groups, perceptual_hash
 from stylegan.data.labels import Labels, classes_from_folders, read_labels
-from stylegan.data.pictures import FITS, PictureError, read_pixels, read_size
+from stylegan.data.pictures import FITS, PictureError, read_picture, read_pixels, read_size
 from stylegan.data.sources import Source, open_source
 from stylegan.errors import DataError
 
@@ -39,7 +39,8 @@ class ImageSet:
     """Pictures of one resolution, in the order of their names; made by `open_images`.
 
     labels int64 [N] or None; attributes float64 [N] each, nan where nothing is said; skipped (file, reason);
-    sizes (width, height) as found in the files; hashes uint64 [N], perceptual.
+    sizes (width, height) as found in the files; hashes uint64 [N], perceptual; flattened bool [N], whose transparent
+    parts have become white.
     """
 
     path: Path
@@ -55,6 +56,7 @@ class ImageSet:
     source: Source = field(repr=False)
     _files: tuple[_File, ...] = field(repr=False)
     hashes: np.ndarray = field(repr=False)
+    flattened: np.ndarray = field(repr=False)
     _pixels: np.ndarray | None = field(repr=False, default=None)
 
     @property
@@ -106,6 +108,7 @@ class ImageSet:
             attributes={name: values[chosen] for name, values in self.attributes.items()},
             _files=tuple(self._files[i] for i in chosen),
             hashes=self.hashes[chosen],
+            flattened=self.flattened[chosen],
             _pixels=pixels,
         )
 
@@ -171,7 +174,7 @@ def open_images(
     skipped = [*source.skipped, *((name, "a video; preparing takes its frames") for name in source.videos)]
     files = _scan(source, skipped)
     side = resolution or suggest_resolution([file.size for file in files]) if files else 8
-    files, pixels, hashes = _decode(source, files, skipped, side, img_channels, fit, on_progress)
+    files, pixels, hashes, flattened = _decode(source, files, skipped, side, img_channels, fit, on_progress)
     if not files:
         raise DataError(_nothing_found(source, skipped))
     names = tuple(file.name for file in files)
@@ -190,6 +193,7 @@ def open_images(
         source=source,
         _files=tuple(files),
         hashes=hashes,
+        flattened=flattened,
         _pixels=pixels,
     )
 
@@ -235,16 +239,17 @@ def _decode(
     img_channels: int,
     fit: str,
     on_progress: Callable[[int, int], None] | None,
-) -> tuple[list[_File], np.ndarray | None, np.ndarray]:
-    """Decodes every file on two threads: the good files, their pixels [N, R, R, C] if they fit, their hashes [N]."""
+) -> tuple[list[_File], np.ndarray | None, np.ndarray, np.ndarray]:
+    """Decodes every file on two threads: the good files, their pixels [N, R, R, C] if they fit in memory, their hashes
+    [N], and which were flattened [N]."""
     shape = (len(files), resolution, resolution, img_channels)
     pixels = np.empty(shape, dtype=np.uint8) if np.prod(shape, dtype=np.float64) <= MAX_ARRAY_BYTES else None
-    hashes = np.zeros(len(files), dtype=np.uint64)
+    hashes, flattened = np.zeros(len(files), dtype=np.uint64), np.zeros(len(files), dtype=bool)
     reasons: list[str | None] = [None] * len(files)
 
     def decode(i: int) -> None:
         try:
-            result = read_pixels(source.read(files[i].name), resolution, img_channels, fit)
+            result, flattened[i] = read_picture(source.read(files[i].name), resolution, img_channels, fit)
         except (OSError, PictureError) as error:
             reasons[i] = _why(error)
             return
@@ -260,7 +265,7 @@ def _decode(
     kept = [i for i, reason in enumerate(reasons) if reason is None]
     if pixels is not None and len(kept) < len(files):
         pixels = pixels[kept]
-    return [files[i] for i in kept], pixels, hashes[kept]
+    return [files[i] for i in kept], pixels, hashes[kept], flattened[kept]
 
 
 def _why(error: Exception) -> str:

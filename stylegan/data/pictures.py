@@ -30,16 +30,22 @@ def read_size(data: bytes) -> tuple[int, int]:
 
 def read_pixels(data: bytes, resolution: int, img_channels: int = 3, fit: str = "crop") -> np.ndarray:
     """A picture file as uint8 [R, R, C]; alpha is flattened on white unless C is 4; PictureError if unusable."""
+    return read_picture(data, resolution, img_channels, fit)[0]
+
+
+def read_picture(data: bytes, resolution: int, img_channels: int = 3, fit: str = "crop") -> tuple[np.ndarray, bool]:
+    """As `read_pixels`, and whether parts of it were transparent and have become white."""
     with _open(data) as picture:
         try:
             picture.draft(None, (2 * resolution, 2 * resolution))
             picture.load()
             picture = ImageOps.exif_transpose(picture)
-            picture = _fit(_to_mode(picture, img_channels), resolution, fit)
+            picture, is_flattened = _to_mode(picture, img_channels)
+            picture = _fit(picture, resolution, fit)
         except Exception as error:  # every decoder of Pillow has its own way to fail on a damaged file
             raise PictureError(_reason(error)) from error
     pixels = np.asarray(picture, dtype=np.uint8)
-    return pixels.reshape(resolution, resolution, img_channels)  # [R, R, C]
+    return pixels.reshape(resolution, resolution, img_channels), is_flattened  # [R, R, C]
 
 
 def _open(data: bytes) -> Image.Image:
@@ -81,8 +87,10 @@ def _reason(error: Exception) -> str:
     return "cut off" if "truncated" in text or "incomplete" in text else "a damaged picture"
 
 
-def _to_mode(picture: Image.Image, img_channels: int) -> Image.Image:
-    """The picture in L, RGB or RGBA; 16-bit and float greys are scaled to 8 bits, not clipped."""
+def _to_mode(picture: Image.Image, img_channels: int) -> tuple[Image.Image, bool]:
+    """The picture in L, RGB or RGBA, and whether that cost it transparent parts; 16-bit and float greys are scaled to 8
+    bits, not clipped."""
+    is_flattened = False
     if picture.mode == "F" or picture.mode.startswith("I"):
         grey = np.asarray(picture, dtype=np.float64)
         top = 1.0 if picture.mode == "F" and grey.max() <= 1 else 65535.0 if grey.max() > 255 else 255.0
@@ -92,11 +100,12 @@ def _to_mode(picture: Image.Image, img_channels: int) -> Image.Image:
     if picture.mode in ("LA", "La", "PA", "RGBa", "RGBA") or "transparency" in picture.info:
         picture = picture.convert("RGBA")
         if img_channels != 4:
+            is_flattened = picture.getchannel("A").getextrema()[0] < 255
             white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
             picture = Image.alpha_composite(white, picture)
     elif img_channels == 1 and picture.mode not in ("L", "1"):
         picture = picture.convert("RGB")
-    return picture.convert(_MODES[img_channels])
+    return picture.convert(_MODES[img_channels]), is_flattened
 
 
 def _fit(picture: Image.Image, resolution: int, fit: str) -> Image.Image:

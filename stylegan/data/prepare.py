@@ -31,7 +31,8 @@ class Report:
     resolution is the one suggested (inspect) or written (prepare); sizes are ((width, height), count), most frequent
     first; skipped are (file, reason); class_counts go with class_names; num_bytes is the size of `out`, if any.
     num_duplicates counts pictures that look like an earlier one, num_copies those of them that are the same file;
-    duplicates are some (file, earlier file). num_alike frames of videos were left out as like the one before.
+    duplicates are some (file, earlier file). num_alike frames of videos were left out as
+    like the one before; num_flattened pictures had transparent parts, which became white.
     """
 
     num_accepted: int
@@ -49,6 +50,7 @@ class Report:
     num_videos: int = 0
     num_frames: int = 0
     num_alike: int = 0
+    num_flattened: int = 0
 
     @property
     def num_classes(self) -> int:
@@ -67,6 +69,8 @@ class Report:
         lines.append("sizes: " + _few(sizes, _SHOWN))
         if self.num_enlarged:
             lines.append(f"enlarged: {self.num_enlarged:,} are smaller than {self.resolution} px and will look soft")
+        if self.num_flattened:
+            lines.append(f"transparent: {self.num_flattened:,} have transparent parts, which become white")
         if self.class_names:
             pairs = zip(self.class_names, self.class_counts, strict=True)
             lines.append(f"classes: {self.num_classes:,}: " + _few([f"{name} ({n:,})" for name, n in pairs], 20))
@@ -220,4 +224,5 @@ def _report(
         num_videos=sum(image_set.source.num_videos for image_set in sets),
         num_frames=sum(image_set.source.num_frames for image_set in sets),
         num_alike=sum(image_set.source.num_alike for image_set in sets),
+        num_flattened=sum(int(image_set.flattened.sum()) for image_set in sets),
     )

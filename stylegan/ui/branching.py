@@ -23,7 +23,8 @@ from stylegan.ui.train_pictures import allowed_path
 
 RUN_PREFIX, BEST_SUFFIX, AT = "run: ", " (best)", " @ "
 UNREAD = "This page may not read the pictures of that run; choose them above, or start the app with --allow-data."
-_OWN = ("kimg", "minutes", "snapshot_minutes", "tensorboard")  # of the form that a branch does not take over
+# Of the form, what a branch does not take over.
+_OWN = ("kimg", "minutes", "grow_kimg", "snapshot_minutes", "tensorboard")
 
 
 def run_sources(runs_root: Path, chosen: str = "") -> list[tuple[str, str]]:

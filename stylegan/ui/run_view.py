@@ -19,6 +19,7 @@ from stylegan.training.verdict import best_by_moment, grown
 
 POINTS = 240
 QUIET_SECONDS = 60
+HARDLY = 0.02  # of the highest value
 STATE_WORDS = {"starting": "Starting", "running": "Training", "stopping": "Saving", "done": "Done",
                "stopped": "Stopped", "failed": "Failed", "crashed": "Crashed"}
 CURVES = ("logits_real", "logits_fake", "r_t", "p", "r1", "loss_g", "loss_d", "images_per_second", "ms_generator",
@@ -190,7 +191,8 @@ def _metric_charts(metrics: list[dict[str, Any]]) -> list[dict[str, Any]]:
             marks.append({"name": "real", "ink": "target", "y": floor})
         meaning = MEANINGS.get(kind, "As the metric sees generated pictures beside real ones.")
         title = kind.capitalize() if kind.islower() else kind
-        low = {"low": min([0.0, *values, *(mark["y"] for mark in marks)])}
+        low = min([0.0, *values, *(mark["y"] for mark in marks)])
+        low = {"low": low if -low > HARDLY * max(values) else 0.0}  # KID of like sets swings around 0
         made.append({**_chart(f"metric-{place}", title, f"{name}: {meaning}", [], **low), "marks": marks,
                      "x": [event["nimg"] / 1000 for event in events],
                      "lines": [{"name": name, "ink": "main", "y": _rounded(values)}]})

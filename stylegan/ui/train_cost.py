@@ -13,8 +13,8 @@ from stylegan.training.estimate import Estimate, convolution_rate, estimate
 from stylegan.ui.run_view import duration
 
 # The fields of the form that change what it costs.
-DECIDES = ("resolution", "minutes", "kimg", "preset", "family", "batch", "accumulate", "channel_base", "channel_max",
-           "classes", "transfer")  # fmt: skip
+DECIDES = ("resolution", "minutes", "kimg", "preset", "family", "grow_kimg", "precision", "batch", "accumulate",
+           "channel_base", "channel_max", "classes", "transfer")  # fmt: skip
 RATE_SECONDS = 1.0  # long enough to meet quiet moments of a machine that does other things too
 TIGHT = 0.8  # of the memory, from which on it is said that little is left
 _one_at_a_time = threading.Lock()

@@ -45,7 +45,9 @@ FAMILY_WORDS = {"stylegan2": "StyleGAN2", "stylegan1": "StyleGAN1", "stylegan3-t
 AUGMENT_WORDS = {"ada": "ADA (adapts itself)", "diffaugment": "DiffAugment", "schedule": "rises slowly", "none": "none"}
 TRANSFORM_WORDS = {"b": "flips and turns only", "bg": "up to place and shape", "bgc": "up to colour",
                    "bgcf": "up to sharpness", "bgcfn": "up to noise", "bgcfnc": "up to cutout"}  # fmt: skip
-CHOICES = {"family": FAMILY_WORDS, "augment": AUGMENT_WORDS, "transforms": TRANSFORM_WORDS}
+PRECISION_WORDS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+CHOICES = {"family": FAMILY_WORDS, "precision": PRECISION_WORDS, "augment": AUGMENT_WORDS,
+           "transforms": TRANSFORM_WORDS}  # fmt: skip
 NUMBERS = [name for name in SETTINGS if name not in (*CHOICES, "preset", "mirror", "tensorboard", "minutes", "kimg")]
 QUICK = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
@@ -105,7 +107,10 @@ class TrainFields:
         with gr.Group():
             self.preset = gr.Dropdown(list(PRESETS), value="auto", label="Preset", info=PRESET_WORDS["auto"],
                                       elem_id="train-preset")
-            self.family = self._choice("family", "Family")
+            with gr.Row():
+                self.family = self._choice("family", "Family")
+                self.precision = self._choice("precision", "Precision")
+            self.grow_kimg = self._number("grow_kimg", "Grow from 8 px, kimg a step", visible=False)
             with gr.Row():
                 self.batch = self._number("batch", "Batch")
                 self.accumulate = self._number("accumulate", "in parts")
@@ -146,9 +151,10 @@ class TrainFields:
         return gr.Number(value, label=label, minimum=about.low, maximum=about.high, min_width=90,
                          elem_id=f"train-{name}")
 
-    def _number(self, name: str, label: str) -> gr.Textbox:
+    def _number(self, name: str, label: str, visible: bool = True) -> gr.Textbox:
         """A number of the config; empty means 'choose for me', for which a gr.Number has no word."""
-        return gr.Textbox(label=label, max_length=12, min_width=90, elem_id=f"train-{name.replace('_', '-')}")
+        return gr.Textbox(label=label, max_length=12, min_width=90, visible=visible,
+                          elem_id=f"train-{name.replace('_', '-')}")
 
     def _choice(self, name: str, label: str) -> gr.Dropdown:
         """A choice of the config; its first entry is 'choose for me'."""
@@ -238,6 +244,7 @@ class TrainFields:
         numbers = {getattr(self, name): gr.Textbox(placeholder=f"{getattr(resolved, name):g}") for name in NUMBERS}
         choices = {getattr(self, name): gr.Dropdown(choices=choices_of(name, getattr(resolved, name)))
                    for name in CHOICES}  # fmt: skip
+        numbers[self.grow_kimg] = gr.Textbox(placeholder="0", visible=resolved.family == "stylegan1")
         return {**numbers, **choices, self.preset: gr.Dropdown(info=PRESET_WORDS.get(resolved.preset, ""))}
 
     def on_choices(self, chosen: str | None) -> dict:
@@ -289,4 +296,5 @@ def choices_of(name: str, resolved: str) -> list[tuple[str, str]]:
     """The entries of a choice: 'choose for me' with what that comes to, then each with its words."""
     words = CHOICES[name]
     auto = f"auto: {words[resolved]}" if resolved in words else "auto"
-    return [(auto, ""), *((words.get(value, value), value) for value in option_of(TrainConfig, name).choices)]
+    named = [value for value in option_of(TrainConfig, name).choices if value != "auto"]
+    return [(auto, ""), *((words.get(value, value), value) for value in named)]

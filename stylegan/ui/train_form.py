@@ -25,9 +25,9 @@ SAMPLE, UPLOAD, FOLDER = "Sample set", "Upload", "Folder"
 UNUSED, GIVEN, SUBFOLDERS = "none", "given", "folders"  # what the classes of the pictures are
 PICTURES = "pictures.zip"  # where pictures that are prepared for a run stay, inside its folder
 SETTINGS = (  # of TrainConfig, as the form has them: empty means 'choose for me'
-    "kimg", "minutes", "preset", "family", "batch", "accumulate", "lr", "gamma", "augment", "transforms", "ada_target",
-    "ada_cap", "mirror", "holdout", "channel_base", "channel_max", "seed", "freeze_d", "metric_images",
-    "snapshot_minutes", "tensorboard",
+    "kimg", "minutes", "preset", "family", "grow_kimg", "precision", "batch", "accumulate", "lr", "gamma", "augment",
+    "transforms", "ada_target", "ada_cap", "mirror", "holdout", "channel_base", "channel_max", "seed", "freeze_d",
+    "metric_images", "snapshot_minutes", "tensorboard",
 )  # fmt: skip
 
 
@@ -49,6 +49,8 @@ class Form:
     minutes: float | None = None
     preset: str | None = "auto"
     family: str | None = ""
+    grow_kimg: float | str | None = ""
+    precision: str | None = ""
     batch: float | str | None = ""
     accumulate: float | str | None = ""
     lr: float | str | None = ""

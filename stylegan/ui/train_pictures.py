@@ -48,7 +48,7 @@ class Look:
     """What some sources hold: sizes ((width, height), count), skipped (file, reason), thumbnails.
 
     twins are some (file, earlier file, both as one picture); `unique` are the thumbnails without any twin. Of videos
-    num_cut were looked at by their first frames only.
+    num_cut were looked at by their first frames only. num_flattened had transparent parts, which become white.
     """
 
     num_accepted: int
@@ -65,6 +65,7 @@ class Look:
     num_videos: int
     num_frames: int
     num_cut: int
+    num_flattened: int
 
     def classes(self, taking: Taking) -> tuple[str, ...]:
         """The classes that this way of taking them gives."""
@@ -145,6 +146,7 @@ def _look(paths: Sequence[Path], taking: Taking) -> Look:
             num_videos=sum(source.num_videos for source in videos),
             num_frames=sum(source.num_frames for source in videos),
             num_cut=sum(source.num_cut for source in videos),
+            num_flattened=sum(int(image_set.flattened.sum()) for image_set in found.sets),
         )
 
 
@@ -199,6 +201,8 @@ def _notes(look: Look, taking: Taking, resolution: int) -> list[str]:
         frames = f"{look.num_frames:,} are frames of {look.num_videos:,} video{'s' if look.num_videos > 1 else ''}"
         cut = f", of which only the first {LOOK_FRAMES} each were looked at so far" if look.num_cut else ""
         notes.append(f"{frames}{cut}.")
+    if look.num_flattened:
+        notes.append(f"Transparent parts of {look.num_flattened:,} become white.")
     small = sum(count for size, count in look.sizes if min(size) < resolution)
     if small:
         notes.append(f"{small:,} will look soft, being smaller than {resolution} px; {look.resolution} px suits them.")
