@@ -24,6 +24,7 @@ FLAGS = (
 )
 PATIENCE = 60_000  # milliseconds; a loaded machine is slow, not broken
 PICTURE = "document.querySelector('#stage canvas').toDataURL()"
+ABORTED = "AbortError: signal is aborted"
 RESTING = "document.querySelector('#stage [data-shown]').dataset.busy !== 'true'"
 
 
@@ -73,17 +74,26 @@ def open_page(
     page = context.new_page()
     page.set_default_timeout(PATIENCE)
     problems: list[str] = []
+    errors: list[str] = []
     page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
     try:
         page.goto(url)
         page.wait_for_selector(ready)
         yield page
+        problems += faults(errors)
         assert not problems, problems
     finally:
         page.close()
         if profile is None:
             context.close()
+
+
+def faults(errors: list[str]) -> list[str]:
+    """What the console calls errors, without Gradio's own two lines on the request that a page aborts when it is left.
+    """
+    return [text for text, before in zip(errors, ["", *errors], strict=False) if not text.startswith(ABORTED)
+            and not (before.startswith(ABORTED) and text.startswith("Unexpected error Connection errored out"))]
 
 
 @contextmanager

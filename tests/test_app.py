@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from browser import running_app
+from browser import faults, running_app
 from conftest import TINY, make_tiny, save_tiny
 
 import app as entry
@@ -74,6 +74,11 @@ def test_training_and_uploads_are_off_where_others_can_reach_the_page(monkeypatc
     monkeypatch.setenv("SPACE_ID", space)
     options = entry.arguments(argv)
     assert (options.host, options.training, options.uploads) == (host, open_doors, open_doors)
+
+
+def test_only_what_a_page_says_when_it_is_left_is_no_fault():
+    left = ["AbortError: signal is aborted without reason", "Unexpected error Connection errored out. "]
+    assert faults([*left, "a", *left, left[1], "b"]) == ["a", left[1], "b"]
 
 
 def test_a_taken_port_is_one_sentence(tiny_folder, tmp_path, capsys):
