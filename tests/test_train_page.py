@@ -212,6 +212,7 @@ def test_the_view_tells_the_run_and_is_plain_json(tmp_path):
     run.append_event("metric", nimg=500, name="other", value=9.0, floor=-1.0)
     metric, *others = run_view.run_view(run)["charts"][:3]
     assert [chart["low"] for chart in (metric, *others)] == [0.0, 0.0, -1.0], "an axis begins at 0 unless much is below"
+    assert [chart["marks"][-1]["y"] for chart in others] == [0.0, -1.0], "and what real pictures score lies on it"
     assert metric["title"] == "KID" and metric["meaning"].startswith("KID-r64-v1: ")
     assert metric["lines"][0]["y"] == [0.1]
 

@@ -192,8 +192,9 @@ def _metric_charts(metrics: list[dict[str, Any]]) -> list[dict[str, Any]]:
         meaning = MEANINGS.get(kind, "As the metric sees generated pictures beside real ones.")
         title = kind.capitalize() if kind.islower() else kind
         low = min([0.0, *values, *(mark["y"] for mark in marks)])
-        low = {"low": low if -low > HARDLY * max(values) else 0.0}  # KID of like sets swings around 0
-        made.append({**_chart(f"metric-{place}", title, f"{name}: {meaning}", [], **low), "marks": marks,
+        low = low if -low > HARDLY * max(values) else 0.0  # KID of like sets swings around 0
+        marks = [{**mark, "y": max(mark["y"], low)} for mark in marks]
+        made.append({**_chart(f"metric-{place}", title, f"{name}: {meaning}", [], low=low), "marks": marks,
                      "x": [event["nimg"] / 1000 for event in events],
                      "lines": [{"name": name, "ink": "main", "y": _rounded(values)}]})
     return made
