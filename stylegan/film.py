@@ -46,6 +46,8 @@ def write_film(path: str | Path, frames: Iterable[np.ndarray], rate: int, hold: 
         for _ in range(round(hold * rate)):
             film.mux(stream.encode(av.VideoFrame.from_image(picture)))
         film.mux(stream.encode(None))
+    if not Path(path).parent.is_dir():  # a run that was removed meanwhile must not come back as an empty folder
+        raise RequestError(f"The folder of {Path(path).name} is not there, so the film was not kept.")
     return write_atomic(path, memory.getvalue())
 
 

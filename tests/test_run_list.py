@@ -69,6 +69,12 @@ def test_a_digest_tells_what_the_whole_history_tells(tmp_path):
     digest = Digest(run).refresh()
     assert digest.last == run.ticks()[-1] and digest.metrics() == run.metrics() and digest.verdict() == run.verdict()
     assert digest.best()["value"] == 1 / 41 and digest.best()["nimg"] == 400_000
+    noise = make_run(tmp_path, "noise", [0.2, 0.5, 0.45])
+    for event in noise.metrics():  # the first of them is of 400 images
+        nimg = 400 if event["nimg"] == 10_000 else event["nimg"]
+        model(noise, nimg)
+        noise.note_best(nimg, event["name"], event["value"], 5.0)
+    assert digest_of(noise).best()["nimg"] == noise.best()["nimg"] == 30_000, "list and run have one best"
 
 
 def test_a_digest_reads_only_what_is_new_and_waits_for_the_rest_of_a_line(tmp_path, monkeypatch):
@@ -254,7 +260,8 @@ def test_the_shell_compares_removes_and_takes_back(tmp_path, capsys):
     out = capsys.readouterr().out
     assert f"best {NAME}: 0.2 at 30.0 kimg | 0.1 at 20.0 kimg" in out and "R1 gamma: 0.0032 | 2" in out
     assert main(["runs", "--delete", "first", *root]) == 0 and not (tmp_path / "first").exists()
-    assert "1 snapshot" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "1 snapshot" in out and f"`runs --root {tmp_path} --restore first`" in out
     assert main(["runs", "--restore", "first", *root]) == 0 and TrainingRun(tmp_path / "first").exists()
     for wrong in (["--delete"], ["--delete", "--restore", "first"], ["--restore", "nobody"], ["--delete", "nobody"]):
         assert main(["runs", *wrong, *root]) == 2
@@ -318,7 +325,7 @@ def test_a_branch_fills_the_form_with_its_run(tmp_path):
             branching.branch(context(tmp_path), run, wrong)
 
 
-def test_pictures_of_a_branch_are_read_only_where_they_may_be(tmp_path):
+def test_pictures_of_a_branch_are_read_only_where_they_may_be(tmp_path, monkeypatch):
     runs, allowed = tmp_path / "runs", tmp_path / "allowed"
     allowed.mkdir()
     (allowed / "set.zip").write_bytes(b"zip")
@@ -334,6 +341,11 @@ def test_pictures_of_a_branch_are_read_only_where_they_may_be(tmp_path):
     other = make_run(runs, "other", data=str(allowed / "set.zip"))
     model(other, 10_000)
     assert "source" not in branching.branch(context(runs), other, 10_000)
+    monkeypatch.chdir(tmp_path)
+    near = make_run(runs, "near", data="runs/near/pictures.zip")  # as a run of the app's own folder names them
+    model(near, 10_000)
+    (near.path / "pictures.zip").write_bytes(b"zip")
+    assert branching.branch(context(Path("runs")), near, 10_000)["folder"] == str(near.path / "pictures.zip")
     known = branching.branch(context(runs, data_roots=(allowed,)), other, 10_000)
     assert known["folder"] == str(allowed / "set.zip")
 

@@ -163,7 +163,7 @@ def test_the_two_commands_make_the_very_pictures_that_start_trains_on(
     assert images.num_classes == (3 if "classes" in change else 0)
     monkeypatch.chdir(mixed.parent)
     other = started[0].replace(data=str(tmp_path / "again.zip"))
-    run_prepare(train_form.prepare_line(form, other))
+    run_prepare(train_form.prepare_line(form, other, [mixed.parent]))
     assert Path(other.data).read_bytes() == made.read_bytes()
 
 
@@ -179,7 +179,7 @@ def test_uploads_are_named_in_the_command_as_on_their_owners_disk(
         path.rename(tmp_path / path.name)
     monkeypatch.chdir(tmp_path)
     other = started[0].replace(data=str(tmp_path / "again.zip"))
-    line = train_form.prepare_line(form, other)
+    line = train_form.prepare_line(form, other, [])
     assert "'my clip.mp4' a.png" in line and "uploads/" not in line
     run_prepare(line)
     assert Path(other.data).read_bytes() == Path(started[0].data).read_bytes()
@@ -191,10 +191,10 @@ def test_a_plain_folder_and_a_sample_set_are_trained_on_as_they_lie(
     save(tmp_path / "data" / "set" / "a.png", scenes(1)[0])
     train_form.start_run(Form(FOLDER, folder="set", resolution=16, kimg=1), tmp_path / "runs", [tmp_path / "data"])
     train_form.start_run(Form(SAMPLE, sample=SAMPLE_SET, resolution=16, kimg=1), tmp_path / "runs", [])
-    assert [config.data for config in started] == ["set", SAMPLE_SET]
+    assert [config.data for config in started] == [str(tmp_path / "data" / "set"), SAMPLE_SET]
     padded = Form(SAMPLE, sample=SAMPLE_SET, resolution=16, kimg=1, fit="pad", name="padded")
     train_form.start_run(padded, tmp_path / "runs", [])
-    run_prepare(train_form.prepare_line(padded, started[-1].replace(data=str(tmp_path / "again.zip"))))
+    run_prepare(train_form.prepare_line(padded, started[-1].replace(data=str(tmp_path / "again.zip")), []))
     assert (tmp_path / "again.zip").read_bytes() == Path(started[-1].data).read_bytes()
 
 

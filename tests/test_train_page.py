@@ -10,6 +10,7 @@ import zipfile
 from functools import partial
 from pathlib import Path
 
+import gradio as gr
 import numpy as np
 import pytest
 from browser import open_browser, open_page, running_app
@@ -21,10 +22,13 @@ from stylegan.cli import train as train_command
 from stylegan.data.images import sample_sets
 from stylegan.errors import StyleGANError
 from stylegan.pixels import encode_jpeg
+from stylegan.render import Renderer
 from stylegan.training.config import TrainConfig
+from stylegan.training.loop import run_from_file
 from stylegan.training.run import TrainingRun
 from stylegan.training.walk import write_walk
-from stylegan.ui import run_view, train_form, train_pictures
+from stylegan.ui import run_view, train, train_form, train_pictures
+from stylegan.ui.session import AppContext
 from stylegan.ui.train_form import FOLDER, GIVEN, UPLOAD, Form
 from stylegan.ui.train_pictures import Taking
 
@@ -122,6 +126,15 @@ def test_the_report_counts_what_was_accepted_and_names_what_was_skipped(tmp_path
     assert (view["columns"], view["rows"]) == (4, 1) and view["sheet"].startswith("data:image/jpeg;base64,")
 
 
+def test_what_comes_to_a_folder_below_is_seen(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        (tmp_path / "set" / name / "1.png").write_bytes(png())
+    assert train_pictures.look_at([tmp_path / "set"]).num_accepted == 2
+    (tmp_path / "set" / "a" / "2.png").write_bytes(png(1))
+    assert train_pictures.look_at([tmp_path / "set"]).num_accepted == 3
+
+
 def test_a_file_that_changes_is_looked_at_again(tmp_path):
     path = make_zip(tmp_path / "set.zip", {"a.png": png()})
     assert train_pictures.look_at([path]).num_accepted == 1
@@ -175,6 +188,15 @@ def test_one_run_at_a_time(tmp_path, started):
         train_form.start_run(Form(sample=SAMPLE_SET, name="other"), tmp_path, [])
     run.finish("stopped", 1000)
     train_form.start_run(Form(sample=SAMPLE_SET, name="other"), tmp_path, [])
+
+
+def test_a_run_that_was_moved_goes_on_where_it_lies_now(tmp_path, started):
+    old = make_run(tmp_path, "old", data=str(tmp_path / "old" / "pictures.zip"))
+    old.finish("stopped", 1000)
+    old.path.rename(tmp_path / "new")
+    train_form.continue_run(TrainingRun(tmp_path / "new"), None)
+    assert (started[-1].out, started[-1].data) == (str(tmp_path / "new"), str(tmp_path / "new" / "pictures.zip"))
+    assert run_from_file(tmp_path / "new" / "config.json") == started[-1] and not (tmp_path / "old").exists()
 
 
 def test_continue_takes_up_a_stopped_run_and_lengthens_a_finished_one(tmp_path, started):
@@ -374,7 +396,8 @@ def test_pictures_that_cannot_be_used_are_told_in_one_sentence_and_nothing_start
     with open_page(browser, url) as page:
         go_to_train(page)
         page.get_by_text("Upload", exact=True).click()
-        page.get_by_text("Upload a zip, pictures or videos first.").wait_for()
+        page.locator("#train-pictures").get_by_text("Upload a zip, pictures or videos first.").wait_for()
+        page.locator("#train-command", has_text="# Upload a zip, pictures or videos first.").wait_for()
         page.set_input_files("#train-files input[type=file]", str(tmp_path / "cat.png"))
         page.locator("#train-pictures").get_by_text("cat.png").wait_for()
         page.click("#train-start")
@@ -392,10 +415,23 @@ def test_pictures_that_cannot_be_used_are_told_in_one_sentence_and_nothing_start
     assert before == (sorted(path.name for path in runs.iterdir()) if runs.exists() else [])
 
 
+def test_where_training_is_off_no_event_of_the_page_starts_or_ends_a_run(tiny_folder, tmp_path, started):
+    """The buttons are hidden, but their events can be sent by anyone who reaches the page."""
+    renderer = Renderer(tiny_folder, "cpu")
+    context = AppContext(renderer, renderer.folder, tmp_path, allow_training=False, public=True)
+    run = make_run(tmp_path)
+    with gr.Blocks(), gr.Tab():
+        tab = train._Tab(context)
+    asked = tab.on_start(**{name: getattr(Form(sample=SAMPLE_SET), name) for name in tab.form.inputs})
+    assert asked == {tab.form.problem: train.NO_TRAINING}
+    for answer in (tab.on_stop("faces"), tab.on_snapshot("faces"), tab.on_continue("faces", 1.0)):
+        assert answer[tab.view]["said"] == train.NO_TRAINING
+        assert not answer[tab.stop].visible and not answer[tab.snapshot].visible
+    assert not started and not run.stop_requested() and not run.snapshot_requested()
+
+
 def test_where_training_is_off_the_tab_says_why_and_offers_the_command(tiny_folder, tmp_path):
-    from stylegan.render import Renderer
     from stylegan.ui import app
-    from stylegan.ui.session import AppContext
 
     renderer = Renderer(tiny_folder, "cpu")
 

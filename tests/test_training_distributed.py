@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -27,6 +28,7 @@ from stylegan.training import loop, record
 from stylegan.training.agreement import _shared, choose_first, require_same_pictures
 from stylegan.training.config import TrainConfig
 from stylegan.training.distributed import Ranks
+from stylegan.training.draws import shares_of
 from stylegan.training.interface import interface_towards
 from stylegan.training.run import TrainingRun
 from stylegan.training.state import read_state, state_path, states_newest_first
@@ -245,6 +247,16 @@ def with_changes(**changes):
 
 def config_at(path, **changes) -> TrainConfig:
     return TrainConfig(data="cartoon-sample-64", out=str(path / "run"), **changes)
+
+
+@pytest.mark.parametrize("parts", [(1,), (2,), (1, 1), (2, 1), (4, 2), (1, 2, 4)])
+def test_every_row_of_a_batch_is_trained_on_once_however_many_threads_each_process_has(parts):
+    rows = [np.arange(48)[share.rows] for rank, num in enumerate(parts)
+            for share in shares_of(48, rank, len(parts), num)]  # fmt: skip
+    assert sorted(np.concatenate(rows).tolist()) == list(range(48))
+    group, num_groups = 4, 48 // 4  # the discriminator compares row j with j + 12, j + 24, j + 36
+    for some in rows:
+        assert all({(row + k * num_groups) % 48 for k in range(group)} <= set(some.tolist()) for row in some.tolist())
 
 
 def test_the_one_whose_folder_holds_the_newest_state_leads(tmp_path):

@@ -267,6 +267,20 @@ def test_a_budget_of_minutes_resumes_to_the_bit_whatever_the_clock(tmp_path):
                                                  strict=True))  # fmt: skip
 
 
+def test_a_budget_that_is_lengthened_begins_where_it_stands_in_the_new_one(tmp_path):
+    images = open_images(sample_sets()["cartoon-sample-64"], 8)
+    config, path = config_of("unused", minutes=1.0, schedule="tail").resolve(), tmp_path / "1.safetensors"
+    over = Trainer(config, images)
+    over.step()
+    over.seconds = 60.0
+    over.replan(seconds=60.0, num_images=4)
+    assert over.progress() == 1.0
+    over.save(path)
+    longer = Trainer(config.replace(minutes=4.0), images)
+    longer.load(path)
+    assert longer.progress() == 0.25 and longer.step()["lr"] == longer.config.lr
+
+
 def test_states_are_saved_often_enough_for_a_short_budget(tmp_path, monkeypatch):
     monkeypatch.setattr(record, "TICK_SECONDS", 0.2)
     run = loop.train(config_of(tmp_path / "run", minutes=0.05, schedule="tail"), echo=lambda line: None)

@@ -87,6 +87,18 @@ def test_many_ranks_compare_as_many_pictures_as_each_has():
     assert asked.replace(mbstd_group=4).resolve(ranks=64).mbstd_group == 4
 
 
+@pytest.mark.parametrize("ranks", [1, 2, 3, 5, 6, 7, 16, 64])
+@pytest.mark.parametrize("has_gpu", [True, False])
+@pytest.mark.parametrize("resolution", [64, 1024])
+def test_a_batch_that_is_chosen_can_be_divided(ranks, has_gpu, resolution):
+    for preset, accumulate in (("auto", 1), ("slim", 1), ("few-shot", 1), ("auto", 2)):
+        asked = TrainConfig(data="x", out="y", resolution=resolution, preset=preset, accumulate=accumulate)
+        config = asked.resolve(has_gpu, ranks)
+        if accumulate == 1 or config.batch % (2 * ranks) == 0:
+            assert config.batch % (ranks * accumulate) == 0
+            assert config.batch // (ranks * accumulate) % config.mbstd_group == 0
+
+
 # ---- precision -------------------------------------------------------------------------------------------------------
 
 

@@ -92,6 +92,18 @@ def test_fakes_are_judged_in_classes_as_frequent_as_in_the_set(make):
     assert len(asked) == 60 and np.abs(shares[0] - shares[1]).max() < 0.1
 
 
+@pytest.mark.parametrize("num", [3, 10, 45, 96])
+def test_few_pictures_are_shown_once_each_and_many_evenly(make, num):
+    one, _ = make()
+    one.trainer.images = one.trainer.images.subset(range(num))
+    columns, most = record.sheet(16)
+    pixels, beside = one._some_reals()
+    assert (len(pixels), beside) == (min(num, most), columns)
+    assert len({picture.tobytes() for picture in pixels}) == len(pixels)
+    assert (pixels[0] == one.trainer.images.pixels(0)).all()
+    assert num > most or (pixels[-1] == one.trainer.images.pixels(num - 1)).all()
+
+
 def test_judging_says_what_it_does(make, monkeypatch):
     monkeypatch.setattr(record, "TICK_SECONDS", 0.0)
     one, _ = make(kimg=1, metric_images=24)

@@ -124,11 +124,19 @@ def test_a_run_that_ended_by_divergence_says_so_whatever_its_last_tick_said(make
 
 def test_few_skipped_steps_are_no_divergence(make):
     assert make(FALL, nan=3).verdict().name == "improving"
+    first = verdict([{"nimg": 16, "nan": 1, "loss_g": 1.0}], [], SETTINGS)
+    assert first.name == "warming up", "one bad step at the very beginning"
+    growing = {**SETTINGS, "resolution": 16, "family": "stylegan1", "grow_kimg": 10.0}
+    ticks = [{"nimg": nimg, "nan": 3, "loss_g": 1.0} for nimg in (15_000, 19_000, 20_016)]
+    assert verdict(ticks, [], growing).name == "warming up", "bad steps long before the last resolution"
 
 
 def test_a_low_cap_that_is_reached_is_not_called_a_leak(make):
     assert make(FALL, p=0.3, ada_cap=0.3).verdict().name == "improving"
     assert make(FALL, name="r3gan", p=0.3, ada_cap=0.3, augment="schedule").verdict().name == "improving"
+    leaking = make(FALL, name="leaks", p=0.8)
+    assert "lower the ADA limit to 0.6" in leaking.verdict().advice
+    assert make(FALL, name="followed", p=0.6, ada_cap=0.6).verdict().name == "improving", "the advice was taken"
 
 
 def test_a_log_with_gaps_and_strangers_is_read(make):
@@ -155,6 +163,11 @@ def test_the_best_is_marked_kept_and_never_worsened(make):
         run.snapshot_path(nimg).write_bytes(b"model")
         run.note_best(nimg, "KID-r64-v1", value, 5.0)
     assert run.best()["nimg"] == 10_400
+    growing = make(FALL, name="grows", family="stylegan1", resolution=16, grow_kimg=10.0)
+    for nimg, value in ((15_000, 0.1), (25_000, 0.3), (30_000, 0.2)):  # 16 px come with 20 kimg
+        growing.snapshot_path(nimg).write_bytes(b"model")
+        growing.note_best(nimg, "KID-r64-v1", value, 5.0)
+    assert growing.best()["nimg"] == 30_000, "a model of fewer pixels is not the run's best"
 
 
 def test_very_young_pictures_are_no_measure_of_later_ones():
@@ -173,7 +186,7 @@ def test_runs_are_compared_by_what_differs(make):
 
 
 def test_the_card_tells_what_happened(make):
-    run = make(FALL)
+    run = make(FALL, transfer="/tmp/of/mine/faces.pkl")
     run.append_event("data", nimg=0, fingerprint="abcdef0123456789ff", num_images=900, num_held_out=100)
     run.change_config(5000, {"gamma": 0.25})
     run.snapshot_path(80_000).write_bytes(b"model")
@@ -183,6 +196,7 @@ def test_the_card_tells_what_happened(make):
     for words in ("**Improving.**", "900 trained on, 100 held out", "abcdef0123456789", "| 80.0 **best** | 0.08 |",
                   "real against real | 0.0010", "5.0 kimg: gamma 0.25", "curves.png", "1.11 hours", "lower is better",
                   "KID-r64-v1 0.08 (real against real: 0.0010)", "generate --model snapshots/000080000.safetensors",
-                  "| kimg | KID | diversity |", "all of its budget was spent"):  # fmt: skip
+                  "| kimg | KID | diversity |", "all of its budget was spent",
+                  "| --transfer | faces.pkl |"):  # fmt: skip
         assert words in text, words
     assert (run.path / "curves.png").read_bytes().startswith(b"\x89PNG") and "/tmp" not in text

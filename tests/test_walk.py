@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import threading
 import time
@@ -154,6 +155,11 @@ def test_what_cannot_be_walked_is_one_sentence_and_leaves_no_file(tmp_path, monk
             write_walk(run, **wrong)
     with pytest.raises(RequestError, match="at least one frame"):
         write_film(tmp_path / "none.mp4", [], 24)
+    gone = make_run(tmp_path / "gone", 1000)
+    frame = np.zeros((16, 16, 3), np.uint8)
+    with pytest.raises(RequestError, match="the film was not kept"):
+        write_film(gone.path / "walk.mp4", (shutil.rmtree(gone.path) or frame for _ in range(1)), 24)
+    assert not gone.path.exists(), "a run that was removed while it was filmed stays removed"
     run.snapshot_path(1000).write_bytes(b"no model")
     with pytest.raises(StyleGANError):
         write_walk(run)

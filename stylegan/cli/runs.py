@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
+import sys
+from functools import partial
 from pathlib import Path
 
 from stylegan.background import step_back
@@ -74,7 +77,9 @@ def _move(args: argparse.Namespace) -> int:
             continue
         run = TrainingRun(_folder(name, Path(args.root)))
         held = trash.contents(run)
-        print(f"{run.name} ({held}) is now in {trash.remove(run)}; `runs --restore {run.name}` takes it back.")
+        place, root = trash.remove(run), run.path.parent
+        where = "" if root == Path("runs") else f" --root {shlex.quote(str(root))}"
+        print(f"{run.name} ({held}) is now in {place}; `runs{where} --restore {shlex.quote(run.name)}` takes it back.")
     return 0
 
 
@@ -87,20 +92,21 @@ def _folder(name: str, root: Path) -> Path:
 
 
 def _act(one, args: argparse.Namespace) -> None:
-    """Change and film one run as asked."""
+    """Change and film one run as asked; what is said of it stays out of the way of JSON."""
+    say = partial(print, file=sys.stderr if args.json else sys.stdout)
     if args.changes:
-        print(f"{one.name}: live settings {one.edit(**dict(map(_change, args.changes)))}")
+        say(f"{one.name}: live settings {one.edit(**dict(map(_change, args.changes)))}")
     if args.film is not None:
         from stylegan.training.timelapse import write_timelapse
 
-        print(f"{one.name}: {write_timelapse(one, Path(args.film) if args.film else None)}")
+        say(f"{one.name}: {write_timelapse(one, Path(args.film) if args.film else None)}")
     if args.walk is not None:
         from stylegan.training.walk import write_walk
 
         if one.is_active():
             step_back()
         nimg = None if args.at is None else round(1000 * args.at)
-        print(f"{one.name}: {write_walk(one, nimg, Path(args.walk) if args.walk else None)}")
+        say(f"{one.name}: {write_walk(one, nimg, Path(args.walk) if args.walk else None)}")
 
 
 def _change(text: str) -> tuple[str, float]:

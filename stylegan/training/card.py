@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -119,6 +120,7 @@ def _chosen(metrics: Sequence[Mapping], best: Mapping | None) -> str:
 
 def _settings(config: Mapping[str, Any]) -> dict[str, str]:
     """The settings by flag, without the places of this machine and what is off."""
+    config = {**config, "transfer": Path(str(config.get("transfer") or "")).name}
     return {f"--{name.replace('_', '-')}": _setting(value)
             for name, value in ((name, config.get(name)) for name in options_of(TrainConfig) if name not in _HIDDEN)
             if value not in (None, "", 0, False) or name == "seed"}
@@ -170,7 +172,9 @@ def write_curves(path: Path, ticks: Sequence[Mapping], metrics: Sequence[Mapping
         axes.set_xlabel("kimg", fontsize=8)
         axes.tick_params(labelsize=8)
         axes.legend(fontsize=8) if axes.lines else None
-    figure.savefig(path, dpi=100)
+    memory = io.BytesIO()
+    figure.savefig(memory, dpi=100, format="png")
+    write_atomic(path, memory.getvalue())
     return True
 
 

@@ -10,7 +10,7 @@ from stylegan.errors import StyleGANError
 from stylegan.training.config import TrainConfig
 from stylegan.training.digest import digest_of
 from stylegan.training.run import TrainingRun
-from stylegan.training.verdict import best_by_moment, goodness
+from stylegan.training.verdict import best_by_moment, goodness, grown
 
 _INCIDENTAL = ("out", "threads", "device", "sample_seconds", "snapshot_minutes", "tensorboard")
 _LABELS = {
@@ -45,7 +45,8 @@ def compare(runs: Sequence[TrainingRun]) -> dict[str, Any]:
     chosen = {name: [best_by_moment([event for event in events if event.get("name") == name], name)
                      for events in metrics] for name in measured}  # fmt: skip
     differing = {name: values for name, values in columns.items() if any(value != values[0] for value in values)}
-    bests = {name: [max(events, key=goodness, default=None) for events in found] for name, found in chosen.items()}
+    bests = {name: [max(grown(events) or events, key=goodness, default=None) for events in found]
+             for name, found in chosen.items()}  # fmt: skip
     ranks = {name: [event and goodness(event) for event in found] for name, found in bests.items()}
     return {
         "runs": [summary(run) for run in runs],

@@ -140,6 +140,12 @@ class TrainConfig:
         except TypeError as error:
             raise RequestError("The run's config lacks its data or its folder; start the run anew.") from error
 
+    def at(self, folder: str | Path) -> TrainConfig:
+        """The config of a run that now lies in `folder`, wherever it began; so do pictures that lie in its folder."""
+        data = Path(self.data)
+        inside = self.data and data.is_relative_to(self.out) and data != Path(self.out)
+        return self.replace(out=str(folder), data=str(folder / data.relative_to(self.out)) if inside else self.data)
+
     def is_open(self, name: str) -> bool:
         """True when this setting says 'choose for me'."""
         return name in CHOOSABLE and getattr(self, name) == _DEFAULTS[name]
@@ -159,6 +165,11 @@ class TrainConfig:
         config = self.replace(**{name: value for name, value in named.items() if self.is_open(name)})
         family = config.family or "stylegan2"
         batch = config.batch or max(min(ranks * min(4096 // config.resolution, 32), 64), 4, ranks)
+        if self.is_open("batch"):  # whole groups at every rank
+            batch -= batch % (4 * ranks if batch >= 4 * ranks else ranks)
+            config = config.replace(batch=max(batch, ranks))
+            batch = config.batch
+        each = max(batch // (ranks * config.accumulate), 1)
         lr = config.lr or (0.002 if config.resolution >= 1024 else 0.0025)
         blocks = config.resolution.bit_length() - 3  # of the discriminator, above 4 px
         chosen = {
@@ -167,7 +178,8 @@ class TrainConfig:
             "schedule": "tail", "augment": "ada", "transforms": "bgc", "ada_target": 0.6, "ada_kimg": 100.0,
             "ada_cap": 0.8, "mixing": 0.9, "pl_weight": 0.0, "pl_interval": 4, "channel_max": 512,
             "channel_base": 32768 if config.resolution >= 512 else 16384, "z_dim": 512, "w_dim": 512,
-            "mapping_layers": 2, "mbstd_group": max(min(batch // ranks, 4), 1), "precision": "auto",
+            "mapping_layers": 2, "precision": "auto",
+            "mbstd_group": max(group for group in (1, 2, 3, 4) if each % group == 0),
             "conv_clamp": 256.0 if config.precision == "fp16" else 0.0, "blur_pixels": 0.0, "ema_kimg": batch * 10 / 32,
             "ema_ramp": 0.05, "freeze_d": blocks // 2 if config.preset == "transfer" else 0,
             "holdout": 0.1 if config.metric_images else 0.0,

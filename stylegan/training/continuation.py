@@ -53,6 +53,7 @@ def _state_of(trainer: Trainer) -> tuple[dict[str, torch.Tensor], dict[str, Any]
             tensors |= {f"optimizer{i}.{key}.{what}": torch.as_tensor(value) for what, value in slot.items()}
     numbers = {name: getattr(trainer, name) for name in _COUNTS}
     numbers |= {"p": trainer.augment.p, "signs": trainer.controller.signs, "count": trainer.controller.count}
+    numbers["minutes"] = trainer.config.minutes
     return tensors, numbers | {"r_t": trainer.controller.r_t, "data": trainer.images.fingerprint()}
 
 
@@ -62,6 +63,8 @@ def load(trainer: Trainer, path: Path) -> None:
     if numbers["data"] != trainer.images.fingerprint():
         raise TrainingError("The training data has changed since this run was saved; restore it or start a new run.")
     _restore(trainer, tensors, numbers)
+    if trainer.config.minutes != numbers.get("minutes", trainer.config.minutes):  # the plan was for another budget
+        trainer.plan = trainer.nimg * trainer.config.minutes * 60 / max(trainer.seconds, 1e-9)
 
 
 def _restore(trainer: Trainer, tensors: dict[str, torch.Tensor], numbers: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from stylegan.training.run import TrainingRun
 from stylegan.training.run_files import parse_line, stamp
-from stylegan.training.verdict import RECENT, Verdict, best_by_moment, verdict
+from stylegan.training.verdict import RECENT, Verdict, best_by_moment, grown, verdict
 
 CHUNK = 1 << 22  # bytes
 MOST_HELD_OUT = 512  # ticks with held-out logits that are kept
@@ -116,13 +116,13 @@ class Digest:
         return self._said[1]
 
     def best(self) -> dict[str, Any] | None:
-        """The best KID that was measured under its newest name: `name`, `value`, `nimg`; None before there is any."""
+        """The best snapshot as the run has it, else the best KID of its newest name; None before there is any."""
         metrics = self.metrics()
         if self._kid is None or self._kid[0] is not metrics:
             names = [event["name"] for event in metrics if str(event.get("name")).startswith("KID")]
             kid = best_by_moment(metrics, names[-1]) if names else []
-            self._kid = metrics, min(kid, key=lambda event: event["value"], default=None)
-        return self._kid[1] or self.run.best()
+            self._kid = metrics, min(grown(kid) or kid, key=lambda event: event["value"], default=None)
+        return self.run.best() or self._kid[1]
 
 
 def _push(ticks: list[dict[str, Any]], record: dict[str, Any] | None) -> None:

@@ -26,7 +26,7 @@ from stylegan.training.interface import interface_towards
 PATIENCE = timedelta(minutes=3)  # for one another while training
 LONG_PATIENCE = 10 * PATIENCE  # while pictures are read, and while the first one judges the last snapshot
 BLOCK_BYTES = 64 << 20
-CONTINUES = "the same command, with any number of processes, continues from the last saved state."
+CONTINUES = "the same command, with as many processes as divide the batch, continues from the last saved state."
 
 Made = TypeVar("Made")
 

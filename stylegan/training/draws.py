@@ -1,7 +1,7 @@
 """Randomness that does not depend on how a batch is divided: each phase draws for the whole batch and uses its rows.
 
 Everything is drawn from (seed, images seen, phase), the same on every rank and in every part of an accumulated batch;
-a part is the rows part, part + parts, ... of the batch, so the discriminator's strided groups stay whole.
+a part is every so-manieth row of the batch, so the discriminator's strided groups stay whole.
 
 Letters: N batch, C channels, R resolution.
 """
@@ -45,10 +45,9 @@ class Share:
         return Share(self.rows, num)
 
 
-def shares_of(batch: int, rank: int, world: int, accumulate: int) -> list[Share]:
-    """The shares of one rank, of equal size over all ranks when parts divide the batch."""
-    parts = world * accumulate
-    return [Share(slice(rank * accumulate + i, None, parts), batch) for i in range(accumulate)]
+def shares_of(batch: int, rank: int, world: int, parts: int) -> list[Share]:
+    """The rows rank, rank + world, ... of a batch in equal `parts`, whose number may differ from rank to rank."""
+    return [Share(slice(rank + world * i, None, world * parts), batch) for i in range(parts)]
 
 
 @dataclass

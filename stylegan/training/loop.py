@@ -251,4 +251,4 @@ def run_from_file(path: Path) -> TrainConfig:
     values = TrainingRun(folder).config()
     if not values:
         raise TrainingError(f"{path} holds no training config; give a run folder or its config.json.")
-    return TrainConfig.from_dict(values)
+    return TrainConfig.from_dict(values).at(folder)

@@ -166,17 +166,19 @@ class Record:
 
     def reals(self) -> None:
         """A sheet of training pictures, the same size as the fakes'."""
-        columns, num = sheet(self.trainer.config.resolution)
-        images = self.trainer.images
-        indices = [i * len(images) // num for i in range(min(num, len(images)))]
-        write_atomic(self.run.reals_path, encode_jpeg(grid(images.batch(indices), columns)))
+        pixels, columns = self._some_reals()
+        write_atomic(self.run.reals_path, encode_jpeg(grid(pixels, columns)))
+
+    def _some_reals(self) -> tuple[np.ndarray, int]:
+        """Evenly chosen training pictures, each once, and how many stand side by side."""
+        images, (columns, num) = self.trainer.images, sheet(self.trainer.config.resolution)
+        num = min(num, len(images))
+        return images.batch([i * len(images) // num for i in range(num)]), columns
 
     def augmented(self) -> None:
         """The same sheet as the discriminator sees it now."""
-        columns, num = sheet(self.trainer.config.resolution)
-        images, trainer = self.trainer.images, self.trainer
-        indices = [i * len(images) // num for i in range(min(num, len(images)))]
-        reals = centred(torch.from_numpy(images.batch(indices)).permute(0, 3, 1, 2))
+        trainer, (pixels, columns) = self.trainer, self._some_reals()
+        reals = centred(torch.from_numpy(pixels).permute(0, 3, 1, 2))
         reals = reduced(reals, trainer.stage, trainer.nimg)
         seen = trainer.augment(reals, Draws(trainer.config.seed, trainer.nimg, "reals", torch.device("cpu")).plain)
         seen = enlarged(seen, trainer.config.resolution)

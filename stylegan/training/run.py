@@ -31,6 +31,7 @@ from typing import Any
 
 from stylegan.errors import StyleGANError, TrainingError
 from stylegan.files import safe_name, write_atomic, write_problem
+from stylegan.training.growth import stage_of
 from stylegan.training.live import edit_live
 from stylegan.training.process import is_alive, spawn_trainer, status_of
 from stylegan.training.run_files import age, last_line, numbered, parse_line, plain, read_json, stamp, sweep, thin
@@ -41,8 +42,7 @@ try:
 except ImportError:  # not a POSIX system: the pid in status.json is the only guard against two trainers
     fcntl = None
 
-ALIVE_STATES = ("starting", "running", "stopping")
-FINAL_STATES = ("done", "stopped", "failed")
+ALIVE_STATES, FINAL_STATES = ("starting", "running", "stopping"), ("done", "stopped", "failed")
 _FINAL_OF_REASON = {"done": "done", "stopped": "stopped", "error": "failed"}
 _RESERVE_BYTES = 16384
 _STARTING_LIMIT = 30.0  # seconds a folder may have a config and no status yet
@@ -176,9 +176,9 @@ class TrainingRun:
         self.append_event("live", nimg=nimg, changed=dict(changed))
 
     def note_best(self, nimg: int, name: str, value: float, ema_kimg: float) -> None:
-        """Mark the snapshot at `nimg` as the best if its metric (lower is better) is; a very young one gives way."""
-        best = self.best()
-        gives_way = best is None or best["name"] != name or best["nimg"] == nimg or best["nimg"] < LEAST_IMAGES <= nimg
+        """Mark the snapshot as the best if its metric (lower is better) is; a very young or smaller one gives way."""
+        best, least = self.best(), max(LEAST_IMAGES, stage_of(self.config(), nimg).start)
+        gives_way = best is None or best["name"] != name or best["nimg"] == nimg or best["nimg"] < least <= nimg
         if gives_way or value < best["value"]:
             best = {"nimg": nimg, "file": f"snapshots/{self.snapshot_path(nimg).name}", "name": name, "value": value,
                     "ema_kimg": ema_kimg}

@@ -26,6 +26,7 @@ WILD_LOGITS, WILD_TICKS = 100.0, 4  # between real and generated, in so many tic
 WORSE = {2: 5.0, 3: 2.0}  # evaluations in a row that are so many times the best KID are divergence
 LOW_DIVERSITY, LOW_RECALL = 0.5, 0.1
 LEAST_COLLAPSED = 6  # evaluations of a run that was never diverse
+MILD_CAP = 0.6  # a limit of p at which nothing leaks yet
 LEAKING_P, LEAKING_SLACK = 0.8, 0.03  # where the probability stands on average, as it swings a little
 OWN_SHARE = 0.7  # of the share of unseen pictures that are no near copies of training pictures
 GAP_GROWTH, LEAST_GAP = 1.5, 0.5  # of the logits' gap over its own past, and in logits
@@ -69,11 +70,15 @@ def _judged(ticks: Sequence[Event], metrics: Sequence[Event], settings: Mapping[
     stage = stage_of(settings, ticks[-1]["nimg"] if ticks else 0)
     if not stage.is_last:
         return _diverged(ticks, (), (), settings) or _growing(ticks, stage, settings)
+    whole = ticks
     ticks = [tick for tick in ticks if tick["nimg"] > stage.start] if stage.start else ticks
     metrics = [event for event in metrics if event["nimg"] > stage.start] if stage.start else metrics
     young = best_by_moment(metrics, "KID")
     kid = grown(young)
-    for judge in (_diverged, _collapsing, _leaking, _overfitting):
+    lost = _diverged(whole, metrics, kid, settings)
+    if lost:
+        return lost
+    for judge in (_collapsing, _leaking, _overfitting):
         found = judge(ticks, metrics, kid, settings)
         if found:
             return found
@@ -126,7 +131,7 @@ def _broken(ticks, settings) -> str:
     recent = ticks[-RECENT:]
     if not recent:
         return ""
-    new = recent[-1].get("nan", 0) - (recent[0].get("nan", 0) if len(recent) > 1 else 0)
+    new = recent[-1].get("nan", 0) - recent[0].get("nan", 0)
     steps = max((recent[-1]["nimg"] - recent[0]["nimg"]) / (settings.get("batch") or 16), 1)
     if new / steps > BAD_SHARE:
         return f"{new} of the last {steps:.0f} steps gave no finite gradient."
@@ -182,10 +187,10 @@ def _leaking(ticks, metrics, kid, settings) -> Verdict | None:
     recent = [tick["p"] for tick in ticks[-RECENT:] if _is_number(tick.get("p"))]
     cap = settings.get("ada_cap")
     limit = min(LEAKING_P, cap) if _is_number(cap) and settings.get("augment") != "schedule" else LEAKING_P
-    if len(recent) < RECENT or limit <= 0.5 or fmean(recent) < limit - LEAKING_SLACK:
+    if len(recent) < RECENT or limit <= MILD_CAP or fmean(recent) < limit - LEAKING_SLACK:
         return None
     reason = f"The augmentation probability stands at {recent[-1]:.2f}, where its variations show up in the pictures."
-    advice = "Add pictures, raise gamma, or lower the ADA limit to 0.6 and watch the held-out curve."
+    advice = f"Add pictures, raise gamma, or lower the ADA limit to {MILD_CAP:g} and watch the held-out curve."
     return Verdict("leaking augmentation", reason, advice)
 
 
@@ -254,7 +259,8 @@ def _plateau(ticks, kid, settings) -> Verdict | None:
         return None
     share = ticks[-1].get("progress", 0.0) if ticks else 0.0
     decays = settings.get("schedule", "tail") != "constant" and share < 0.95
-    advice = ("The learning rate is yet to fall; that often brings another step." if decays and share < 2 / 3 else
+    waits = settings.get("schedule", "tail") == "tail" and share < 2 / 3
+    advice = ("The learning rate is yet to fall; that often brings another step." if decays and waits else
               "Let the learning rate finish its fall, or stop." if decays else
               f"Take the best snapshot ({_kimg(min(kid, key=lambda event: event['value']))}), or branch from it with a "
               "lower learning rate.")

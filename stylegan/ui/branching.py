@@ -134,7 +134,7 @@ def _pictures_of(context: AppContext, run: TrainingRun, config: TrainConfig) -> 
     if not context.allow_training or (context.public and not context.data_roots):
         return {}
     try:
-        path = allowed_path(config.data, roots_of(context, config.data))
+        path = allowed_path(str(Path(config.data).absolute()), roots_of(context, config.data))
     except StyleGANError:
         return {}
     return {"source": FOLDER, "folder": str(path)}

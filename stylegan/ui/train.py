@@ -18,7 +18,7 @@ from stylegan.ui.controls import widget
 from stylegan.ui.run_films import Films
 from stylegan.ui.run_list import RunList
 from stylegan.ui.session import AppContext
-from stylegan.ui.train_fields import QUICK, TrainFields
+from stylegan.ui.train_fields import NO_TRAINING, QUICK, TrainFields
 from stylegan.ui.train_form import Form
 
 
@@ -85,8 +85,7 @@ class _Tab:
         for button, act, inputs in acts:
             button.click(act, inputs, shown, **QUICK)
         self.list.open_run(self.on_pick, None, shown, **QUICK)
-        filled = [*form.inputs.values(), form.more, form.problem]
-        branched = self.view.branch(self.on_branch, self.runs, filled, **QUICK)
+        branched = self.view.branch(self.on_branch, self.runs, form.fillable, **QUICK)
         form.follow(branched)
         opened = self.view.open_model(self.on_open, self.runs, self.open_path, **QUICK)
         return TrainTab(opened, self.open_path)
@@ -99,6 +98,7 @@ class _Tab:
         if version == seen:
             return gr.skip()
         active, done = bool(run and run.is_active()), bool(run and run.state() == "done")
+        may_end = active and self.context.allow_training
         may_resume = bool(run) and not active and self.context.allow_training
         unit, budget = train_form.budget(run) if run else ("kimg", 0.0)
         shown = run.name if run else None
@@ -107,8 +107,8 @@ class _Tab:
             self.runs: gr.Dropdown(choices=choices, visible=bool(choices), **chosen),
             self.list: {"num": len(choices), "run": shown},
             self.view: run_view.run_view(run), self.seen: version,
-            self.stop: gr.Button(visible=active, interactive=active and run.state() != "stopping"),
-            self.snapshot: gr.Button(visible=active),
+            self.stop: gr.Button(visible=may_end, interactive=may_end and run.state() != "stopping"),
+            self.snapshot: gr.Button(visible=may_end),
             self.resume: gr.Button(f"Continue for {unit}" if done else "Continue", visible=may_resume),
             self.more: gr.Number(visible=may_resume and done, **({"value": budget} if not seen else {})),
         }
@@ -124,6 +124,8 @@ class _Tab:
     def on_start(self, **form: Any) -> dict:
         """Start a run and show it, or say in one sentence why not."""
         chosen = Form(**form)
+        if not self.context.allow_training:  # the button is hidden, but whoever knows the page's events can press it
+            return {self.form.problem: NO_TRAINING}
         try:
             run = train_form.start_run(chosen, self.context.runs_root, self.form.roots(chosen),
                                        self.form.source_of(chosen.transfer or ""))
@@ -169,10 +171,12 @@ class _Tab:
         return run_view.change(self.context.runs_root, question)
 
     def _act(self, name: str | None, act: Callable[[TrainingRun], Any], said: str = "") -> dict:
-        """Do something with a run, then show it anew; a mistake is one sentence."""
+        """Do something with a run where this page may, then show it anew; a mistake is one sentence."""
         try:
             run = self._run(name)
-            if run is not None:
+            if not self.context.allow_training:
+                said = NO_TRAINING
+            elif run is not None:
                 act(run)
         except StyleGANError as error:
             said = str(error)

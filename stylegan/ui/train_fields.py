@@ -15,6 +15,7 @@ from stylegan.data.sources import VIDEO_ENDS
 from stylegan.errors import StyleGANError
 from stylegan.options import option_of
 from stylegan.training.config import PRESETS, TrainConfig
+from stylegan.training.run import run_folder
 from stylegan.ui import branching, train_cost, train_form, train_pictures
 from stylegan.ui.controls import widget
 from stylegan.ui.session import AppContext
@@ -85,8 +86,9 @@ class TrainFields:
             self.source = gr.Radio(sources, value=SAMPLE, label="Pictures", elem_id="train-source")
             self.sample = gr.Dropdown(samples, value=samples[0] if samples else None, label="Sample set",
                                       show_label=False, elem_id="train-sample")
-            self.files = gr.File(file_count="multiple", file_types=[*PICTURE_ENDS, *VIDEO_ENDS], height=110,
+            self.uploads = gr.File(file_count="multiple", file_types=[*PICTURE_ENDS, *VIDEO_ENDS], height=110,
                                  label="A zip, pictures or videos", visible=False, elem_id="train-files")
+            self.files = gr.State(None)  # their paths: each event that reads a gr.File leaves an empty file for each
             self.folder = gr.Textbox(label="Folder, zip or video on this machine", visible=False,
                                      elem_id="train-folder",
                                      placeholder=str(next(iter(self.context.data_roots), "")))
@@ -172,13 +174,14 @@ class TrainFields:
         """Connect everything; `tab.select` is the first time that a page needs any of it."""
         gr.on([tab.select, self.transfer.focus], self.on_choices, self.transfer, self.transfer, **QUICK)
         self.transfer.change(self.on_transfer, self.transfer, self.transfer, **QUICK)
-        self.source.input(self.on_source, self.source, [self.sample, self.files, self.folder], **QUICK)
-        looks = [tab.select, self.source.input, self.sample.input, self.files.change, self.folder.submit,
-                 self.folder.blur, self.resolution.input, self.fit.input, self.every.submit, self.every.blur,
+        self.source.input(self.on_source, self.source, [self.sample, self.uploads, self.folder], **QUICK)
+        self.follow(self.uploads.change(lambda paths: paths, self.uploads, self.files, **QUICK))
+        looks = [tab.select, self.source.input, self.sample.input, self.folder.submit, self.folder.blur,
+                 self.resolution.input, self.fit.input, self.every.submit, self.every.blur,
                  self.drop_duplicates.input, self.classes.input]
         looked = gr.on(looks, self.on_look, inputs_kwargs=self.inputs, outputs=self.pictures, show_progress="minimal",
                        trigger_mode="always_last", api_visibility="private")
-        edits = {name: one.change if one is self.files else one.input for name, one in self.inputs.items()}
+        edits = {name: one.input for name, one in self.inputs.items() if one is not self.files}
         left = {name: getattr(self, name).blur for name in ("name", *NUMBERS)}  # `input` may lack the last keystroke
         gr.on([tab.select, *left.values(), *edits.values()], self.on_form, inputs_kwargs=self.inputs,
               outputs=self.said, trigger_mode="always_last", **QUICK)
@@ -194,7 +197,7 @@ class TrainFields:
 
     def on_source(self, source: str) -> dict:
         """Show the one field that belongs to the chosen source."""
-        return {self.sample: gr.Dropdown(visible=source == SAMPLE), self.files: gr.File(visible=source == UPLOAD),
+        return {self.sample: gr.Dropdown(visible=source == SAMPLE), self.uploads: gr.File(visible=source == UPLOAD),
                 self.folder: gr.Textbox(visible=source == FOLDER)}
 
     def on_look(self, **form: Any) -> dict:
@@ -211,17 +214,16 @@ class TrainFields:
     def on_form(self, **form: Any) -> dict:
         """The command of the form as it stands, the name the run would get, and what 'choose for me' comes to."""
         chosen = Form(**form)
-        suggestion = train_form.suggest_name(chosen, self.context.runs_root)
-        out = self.context.runs_root / (chosen.name or suggestion)
-        look = train_form.seen_sources(chosen, self.roots(chosen))
+        suggestion, roots = train_form.suggest_name(chosen, self.context.runs_root), self.roots(chosen)
+        look = train_form.seen_sources(chosen, roots)
         try:
-            config = self._config(chosen, train_form.data_of(chosen, out, look) or "PICTURES", out)
-            resolved = train_form.resolved(config)
+            out = run_folder(self.context.runs_root, (chosen.name or "").strip() or suggestion)
+            config = self._config(chosen, train_form.data_of(chosen, out, roots, look), out)
+            lines, resolved = [train_form.shell_line(config)], train_form.resolved(config)
+            if train_form.needs_preparing(chosen, look):
+                lines.insert(0, train_form.prepare_line(chosen, config, roots))
         except StyleGANError as error:
             return {self.shell: f"# {error}"}
-        lines = [train_form.shell_line(config)]
-        if train_form.needs_preparing(chosen, look):
-            lines.insert(0, train_form.prepare_line(chosen, config))
         return {self.shell: "\n".join(lines), self.name: gr.Textbox(placeholder=suggestion), **self._chosen(resolved)}
 
     def on_cost(self, **form: Any) -> dict:
@@ -260,10 +262,15 @@ class TrainFields:
         """What the chosen moment of a run brings along."""
         return {self.transfer: gr.Dropdown(info=branching.words_of(self.context.runs_root, chosen or ""))}
 
+    @property
+    def fillable(self) -> list[Block]:
+        """What `fill` answers with."""
+        return [*self.inputs.values(), self.uploads, self.more, self.problem]
+
     def fill(self, values: dict[str, Any]) -> dict:
-        """Put values of a `Form` by name into its components, and open the settings, where they can be seen."""
+        """Put values of a `Form` by name into their components, and open the settings, where they can be seen."""
         updates: dict[str, dict[str, Any]] = {name: {"value": value} for name, value in values.items()}
-        for name, source in (("sample", SAMPLE), ("files", UPLOAD), ("folder", FOLDER)):
+        for name, source in (("sample", SAMPLE), ("uploads", UPLOAD), ("folder", FOLDER)):
             if "source" in values:
                 updates.setdefault(name, {})["visible"] = values["source"] == source
         if values.get("transfer"):
@@ -275,7 +282,7 @@ class TrainFields:
             self.more: gr.Accordion(open=True), self.problem: said}  # fmt: skip
 
     def follow(self, filled: Dependency) -> None:
-        """Tell command, pictures and cost anew, once the form was filled by another part of the tab."""
+        """Tell command, pictures and cost anew, once files have come or another part of the tab has filled the form."""
         said = filled.success(self.on_form, inputs_kwargs=self.inputs, outputs=self.said, **QUICK)
         for tell, output in ((self.on_look, self.pictures), (self.on_cost, self.cost)):
             said.then(tell, inputs_kwargs=self.inputs, outputs=output, show_progress="hidden",

@@ -168,7 +168,7 @@ def start_run(form: Form, runs_root: Path, roots: Sequence[Path], transfer: str 
     look = look_at(sources, form.taking)
     if form.classes != UNUSED and not look.classes(form.taking):
         raise DataError("The pictures have no such classes; choose other classes under 'How they are taken', or none.")
-    config = config_of(form, data_of(form, folder, look), folder, transfer)
+    config = config_of(form, data_of(form, folder, roots, look), folder, transfer)
     if needs_preparing(form, look):
         prepare(sources, folder / PICTURES, config.resolution, form.fit, form.classes == SUBFOLDERS,
                 every=form.taking.every, drop_duplicates=bool(form.drop_duplicates))  # fmt: skip
@@ -178,7 +178,7 @@ def start_run(form: Form, runs_root: Path, roots: Sequence[Path], transfer: str 
 def continue_run(run: TrainingRun, more: float | None) -> TrainingRun:
     """Start the trainer again in the same folder; `more` is added to the budget that is used up."""
     _require_idle(run.path.parent)
-    config = TrainConfig.from_dict(run.config())
+    config = TrainConfig.from_dict(run.config()).at(run.path)
     if run.state() == "done":
         if not more or more <= 0:
             raise TrainingError(f"{run.name} has done all that was asked; say for how much longer it shall train.")
@@ -202,12 +202,15 @@ def _require_idle(runs_root: Path) -> None:
         raise TrainingError(f"{active.name} is training already; stop it first, or wait until it is done.")
 
 
-def data_of(form: Form, folder: Path, look: Look | None = None) -> str:
-    """How the command names the pictures: a sample set by its name, a folder by its path, prepared ones by their zip.
-    """
-    if needs_preparing(form, look):
-        return str(folder / PICTURES)
-    return (form.sample if form.source == SAMPLE else form.folder or "").strip()
+def data_of(form: Form, folder: Path, roots: Sequence[Path], look: Look | None = None) -> str:
+    """How the command names the pictures that the run in `folder` reads; DataError as `chosen_sources`."""
+    return str(folder / PICTURES) if needs_preparing(form, look) else _names(form, roots)[0]
+
+
+def _names(form: Form, roots: Sequence[Path]) -> list[str]:
+    """The sources as a command names them: a sample set or an upload by its name, what was typed by its whole path."""
+    sources = chosen_sources(form, roots)
+    return {SAMPLE: [form.sample or ""], UPLOAD: [path.name for path in sources]}.get(form.source, [str(sources[0])])
 
 
 def suggest_name(form: Form, runs_root: Path) -> str:
@@ -228,16 +231,14 @@ def shell_line(config: TrainConfig) -> str:
     return " ".join(["python -m stylegan train", *_flags(TrainConfig, vars(config))])
 
 
-def prepare_line(form: Form, config: TrainConfig) -> str:
+def prepare_line(form: Form, config: TrainConfig, roots: Sequence[Path]) -> str:
     """The command that makes the zip that `config` trains on, of the pictures as they lie on their owner's disk."""
-    named = {SAMPLE: [form.sample or ""], UPLOAD: [Path(file).name for file in _uploads(form)],
-             FOLDER: [(form.folder or "").strip()]}[form.source]  # fmt: skip
     flags = [f"--out {quoted(config.data)}", f"--resolution {config.resolution}"]
     taking = form.taking
     flags += [f"--fit {taking.fit}"] if taking.fit != Taking.fit else []
     flags += [f"--every {quoted(taking.every)}"] if taking.every != Taking.every else []
     flags += ["--classes-from-folders"] * taking.classes_from_folders + ["--drop-duplicates"] * taking.drop_duplicates
-    return " ".join(["python -m stylegan prepare", *map(quoted, named), *flags])
+    return " ".join(["python -m stylegan prepare", *map(quoted, _names(form, roots)), *flags])
 
 
 def _flags(cls: type, values: dict[str, Any]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
@@ -224,8 +225,8 @@ def _resolved(path: Path) -> Path | None:
 
 
 def changed(path: Path) -> int:
-    """When the path last changed, in ns; 0 when it is not there."""
+    """When the file changed, or files came to or left the folder or one below it, in ns; 0 when it is not there."""
     try:
-        return path.stat().st_mtime_ns
+        return max([path.stat().st_mtime_ns, *(os.stat(folder).st_mtime_ns for folder, _, _ in os.walk(path))])
     except OSError:
         return 0

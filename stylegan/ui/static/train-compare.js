@@ -115,6 +115,7 @@ async function removal(name) {
   const answer = await ask("remove", {run: name});
   said.textContent = answer.error || `${name} is removed: ${answer.words} `;
   if (!answer.error) {
+    for (const kept of [small, large]) for (const key of kept.keys()) if (key.startsWith(`${name}/`)) kept.delete(key);   // a new run may get its name
     said.append(button("undo", "", () => restore(name), "Take it back", "tc-back"));
     if (props.value?.run === name) trigger("open_run", {name: ""});
   }
@@ -135,7 +136,7 @@ function choose(name) {
 }
 function refreshSides() {   // anew when one of the compared has gone on
   const news = chosen.map(name => { const row = rows.find(each => each.name === name); return `${name}/${row.state}/${row.nimg}/${row.thumb}/${row.best?.value}`; }).join();
-  if (news !== wanted && chosen.length > 1) compareNow();
+  if (news !== wanted) compareNow();
 }
 async function compareNow() {
   const mine = ++ticket;
@@ -170,20 +171,23 @@ const which = h("select", {id: "runs-metric", "aria-label": "Metric of the chart
 const scrub = h("input", {type: "range", min: 0, step: 1, id: "runs-scrub", "aria-label": "Images seen at which the grids are shown", oninput: () => { moment = found.moments[Number(scrub.value)][0]; drawGrids(); }});
 const seen = h("b", {}), grids = h("div", {class: "tc-grids"});
 const scrubber = h("div", {class: "tr-scrub"}, h("span", {class: "tr-end"}, "Grids at "), seen, scrub);
+const legend = h("div", {class: "tc-legend"}), over = h("div", {class: "tc-over"}, which, reading), about = h("div", {});
+const unjudged = h("p", {class: "tc-hint"}, "None of these runs has been judged yet, so there are no curves.");
 
 function lay() {
   sides.hidden = false;
   const names = found.charts.map(each => each.name), last = found.moments.length - 1;
   if (!names.includes(metric)) metric = names[0] || "";
-  which.replaceChildren(...names.map(name => h("option", {value: name}, name)));
+  if ([...which.options].map(option => option.value).join() !== names.join()) which.replaceChildren(...names.map(name => h("option", {value: name}, name)));
   which.value = metric;
   const at = moment === null ? last : Math.max(0, found.moments.findLastIndex(([nimg]) => nimg <= moment));
   scrub.max = Math.max(last, 0); scrub.value = at;
   const pad = 100 * at / Math.max(last, 1); scrub.style.setProperty("--to", `${pad}%`);
-  sides.replaceChildren(
-    h("div", {class: "tc-legend"}, ...found.runs.map((run, i) => h("span", {class: "tc-key", title: run.name}, mark(i), title(i)))),
-    ...(names.length ? [h("div", {class: "tc-over"}, which, reading), chart] : [h("p", {class: "tc-hint"}, "None of these runs has been judged yet, so there are no curves.")]),
-    facts(), ...(found.moments.length ? [scrubber, grids] : []));
+  if (!sides.children.length) sides.append(legend, over, chart, unjudged, about, scrubber, grids);   // once: a hand may be on the scrubber
+  legend.replaceChildren(...found.runs.map((run, i) => h("span", {class: "tc-key", title: run.name}, mark(i), title(i))));
+  over.hidden = chart.hidden = !names.length; unjudged.hidden = names.length > 0;
+  about.replaceChildren(facts());
+  scrubber.hidden = grids.hidden = !found.moments.length;
   element.dataset.compared = found.runs.map(run => run.name).join();
   drawChart(); drawGrids();
 }
@@ -262,9 +266,9 @@ async function drawGrids() {
   const mine = ++drawn, [nimg, words] = found.moments[Number(scrub.value)];
   seen.textContent = words;
   scrub.style.setProperty("--to", `${100 * scrub.value / Math.max(found.moments.length - 1, 1)}%`);
-  const same = grids.dataset.runs === chosen.join("/");
-  if (!same) {
-    grids.dataset.runs = chosen.join("/");
+  const names = found.runs.map(run => run.name).join("/");
+  if (grids.dataset.runs !== names) {
+    grids.dataset.runs = names;
     grids.replaceChildren(...found.runs.map((run, i) => h("figure", {}, h("figcaption", {}, title(i), h("small", {})), h("img", {class: "tr-grid", alt: ""}))));
   }
   const shown = found;

@@ -29,6 +29,8 @@ const choice = h("select", {class: "tr-choice", id: "train-sheet", "aria-label":
 choice.addEventListener("change", () => showReals());
 const LIVE = {gamma: ["R1 gamma", 0.01], lr: ["Learning rate", 0.0001], ada_target: ["ADA target", 0.05], ada_cap: ["ADA limit", 0.05]};
 const knobs = Object.fromEntries(Object.entries(LIVE).map(([key, [, step]]) => [key, h("input", {type: "number", min: 0, step: "any", "data-step": step, id: `train-live-${key}`})]));
+const typed = new Set();   // what a person has typed stays until the run has it
+for (const [key, knob] of Object.entries(knobs)) knob.addEventListener("input", () => typed.add(key));
 const apply = button(null, "Change these settings of the run at its next tick", change, "Apply", "tr-apply");
 apply.id = "train-live-apply";
 const answered = h("span", {class: "tr-answer", role: "status"});
@@ -299,8 +301,12 @@ function update() {
   verdict.textContent = view.verdict?.name || ""; because.textContent = view.verdict?.reason || ""; advice.textContent = view.verdict?.advice || "";
   const settings = view.live || {};
   live.hidden = !Object.keys(settings).length;
-  if (!live.contains(document.activeElement)) for (const [key, knob] of Object.entries(knobs)) knob.value = settings[key] == null ? "" : +settings[key].toPrecision(6);
-  if (view.run !== before) answered.textContent = "";
+  if (view.run !== before) { answered.textContent = ""; typed.clear(); }
+  for (const [key, knob] of Object.entries(knobs)) {
+    const value = settings[key] == null ? "" : +settings[key].toPrecision(6);
+    if (Number(knob.value) === value) typed.delete(key);
+    if (!typed.has(key)) knob.value = value;
+  }
   const sheets = view.sheets || [], chosen = choice.value;
   if ([...choice.options].map(option => option.value).join() !== sheets.join()) {
     choice.replaceChildren(...sheets.map(sheet => h("option", {value: sheet}, SHEETS[sheet])));
