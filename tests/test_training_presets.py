@@ -204,7 +204,7 @@ def test_a_batch_that_cannot_be_divided_is_one_sentence(images):
     with pytest.raises(RequestError, match="cannot be divided into 3"):
         Trainer(settings(batch=8, accumulate=3), images)
     with pytest.raises(RequestError, match="whole groups of 4"):
-        Trainer(settings(batch=8, accumulate=4), images)
+        Trainer(settings(batch=8, accumulate=4, mbstd_group=4), images)
     with pytest.raises(RequestError, match="cannot be divided"):
         Trainer(settings(batch=8), images, Ranks(0, 3))
 
