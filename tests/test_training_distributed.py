@@ -251,12 +251,12 @@ def config_at(path, **changes) -> TrainConfig:
 
 @pytest.mark.parametrize("parts", [(1,), (2,), (1, 1), (2, 1), (4, 2), (1, 2, 4)])
 def test_every_row_of_a_batch_is_trained_on_once_however_many_threads_each_process_has(parts):
-    rows = [np.arange(48)[share.rows] for rank, num in enumerate(parts)
-            for share in shares_of(48, rank, len(parts), num)]  # fmt: skip
-    assert sorted(np.concatenate(rows).tolist()) == list(range(48))
-    group, num_groups = 4, 48 // 4  # the discriminator compares row j with j + 12, j + 24, j + 36
+    rows = [np.arange(96)[share.rows] for rank, num in enumerate(parts)
+            for share in shares_of(96, rank, len(parts), num)]  # fmt: skip
+    assert sorted(np.concatenate(rows).tolist()) == list(range(96))
+    group, num_groups = 4, 96 // 4  # the discriminator compares row j with j + 24, j + 48, j + 72
     for some in rows:
-        assert all({(row + k * num_groups) % 48 for k in range(group)} <= set(some.tolist()) for row in some.tolist())
+        assert all({(row + k * num_groups) % 96 for k in range(group)} <= set(some.tolist()) for row in some.tolist())
 
 
 def test_the_one_whose_folder_holds_the_newest_state_leads(tmp_path):
