@@ -383,6 +383,15 @@ def test_a_run_from_the_shell_appears_by_itself_and_a_crash_says_why(studio):
         choose_run.click()
         page.get_by_role("option", name="from-the-shell · training").click()
         wait_for(page, "run.run === 'from-the-shell' && run.nimg === '1000'")
+        page.locator("#train-live summary").click()
+        page.fill("#train-live-gamma", "3.5")
+        page.locator("#train-scrub").focus()
+        run.append_event("tick", nimg=1100, seconds=110.0)
+        page.locator(".tr-facts", has_text="1.1").wait_for()
+        assert page.input_value("#train-live-gamma") == "3.5", "news took back what a person had typed"
+        page.click("#train-live-apply")
+        page.get_by_text("Taken at the next tick").wait_for()
+        assert json.loads((run.path / "live.json").read_text()) == {"gamma": 3.5}
         run.finish("error", 1000, "The <b>pictures</b> are gone.")
         page.get_by_text("The <b>pictures</b> are gone.").wait_for()
         wait_for(page, "run.state === 'failed'")
