@@ -24,7 +24,8 @@ CARD, CURVES = "card.md", "curves.png"
 MOST_ROWS = 24
 _HIDDEN = ("out", "data", "threads", "device")
 _WANTED = {"KID": "lower is better", "diversity": "1 is as varied as real pictures",
-           "AuthPct": "percent that copy no training picture", "precision": "share that looks real",
+           "AuthPct": "percent that copy no training picture",
+           "precision": "share within reach of real pictures, which is wide where these vary much",
            "recall": "share of real pictures within its reach; softer pictures lower it too",
            "kinds": "1 is every kind as often as among real ones", "density": "1 is as real ones",
            "coverage": "share of real pictures with a generated one near by"}  # fmt: skip

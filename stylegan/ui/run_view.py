@@ -28,7 +28,8 @@ MEANINGS = {
     "KID": "Distance between generated pictures and ones that were held out, as the metric sees it; lower is better.",
     "diversity": "How much generated pictures vary; 1 is as much as real ones.",
     "AuthPct": "Share of generated pictures that are no near copies of a training picture; higher is better.",
-    "precision": "Share of generated pictures that look like real ones; higher is better.",
+    "precision": "Share of generated pictures within reach of real ones; higher is better. Where real pictures vary "
+                 "much their reach is wide, and even blobs are within it: look at KID first.",
     "recall": "Share of real pictures within reach of generated ones; higher is better. It falls too when generated "
               "pictures are merely softer than real ones; kinds does not.",
     "kinds": "How evenly all kinds of real pictures are made; 1 is as often as among real ones.",
