@@ -43,8 +43,8 @@ def settle_vector_math() -> None:
     """Call each of MKL's vector functions once on one thread, before several threads may make the first call together.
 
     MKL up to 2024.2 chooses a function's code at its first call; where threads make that call at the same moment, one
-    of them may get a code of low accuracy for it, with errors of 1e-4 (PyTorch issue 188792; seen here in one process
-    of fifteen). So whatever room computes first calls this at import.
+    of them may get a code of low accuracy for it, with errors of 2e-4 (PyTorch issue 188792; seen here in one process
+    of five). So whatever room computes first calls this at import.
     """
     import torch
 

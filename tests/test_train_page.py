@@ -427,12 +427,17 @@ def test_pictures_that_cannot_be_used_are_told_in_one_sentence_and_nothing_start
 def test_where_training_is_off_no_event_of_the_page_starts_or_ends_a_run(tiny_folder, tmp_path, started):
     """The buttons are hidden, but their events can be sent by anyone who reaches the page."""
     renderer = Renderer(tiny_folder, "cpu")
-    context = AppContext(renderer, renderer.folder, tmp_path, allow_training=False, public=True)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.png").write_bytes(png())
+    context = AppContext(renderer, renderer.folder, tmp_path, allow_training=False, public=True,
+                         data_roots=(tmp_path / "data",))  # fmt: skip
     run = make_run(tmp_path)
     with gr.Blocks(), gr.Tab():
         tab = train._Tab(context)
     asked = tab.on_start(**{name: getattr(Form(sample=SAMPLE_SET), name) for name in tab.form.inputs})
     assert asked == {tab.form.problem: train.NO_TRAINING}
+    looked = tab.form.on_look(**{name: getattr(Form(FOLDER, folder="a.png"), name) for name in tab.form.inputs})
+    assert "No folder of this machine is allowed" in looked[tab.form.pictures]["error"]
     for answer in (tab.on_stop("faces"), tab.on_snapshot("faces"), tab.on_continue("faces", 1.0)):
         assert answer[tab.view]["said"] == train.NO_TRAINING
         assert not answer[tab.stop].visible and not answer[tab.snapshot].visible

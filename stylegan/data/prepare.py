@@ -31,8 +31,8 @@ class Report:
     resolution is the one suggested (inspect) or written (prepare); sizes are ((width, height), count), most frequent
     first; skipped are (file, reason); class_counts go with class_names; num_bytes is the size of `out`, if any.
     num_duplicates counts pictures that look like an earlier one, num_copies those of them that are the same file;
-    duplicates are some (file, earlier file). num_alike frames of videos were left out as
-    like the one before; num_flattened pictures had transparent parts, which became white.
+    duplicates are some (file, earlier file). num_alike frames of videos were left out as like the one before;
+    num_flattened pictures had transparent parts, which became white.
     """
 
     num_accepted: int

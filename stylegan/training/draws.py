@@ -1,7 +1,7 @@
 """Randomness that does not depend on how a batch is divided: each phase draws for the whole batch and uses its rows.
 
 Everything is drawn from (seed, images seen, phase), the same on every rank and in every part of an accumulated batch;
-a part is every so-manieth row of the batch, so the discriminator's strided groups stay whole.
+the rows of a part lie at equal distances in the batch, so the discriminator's strided groups stay whole.
 
 Letters: N batch, C channels, R resolution.
 """

@@ -289,8 +289,8 @@ class TrainFields:
                       api_visibility="private")  # fmt: skip
 
     def roots(self, chosen: Form) -> list[Path]:
-        """Where the pictures of the form may be read from."""
-        return branching.roots_of(self.context, chosen.folder)
+        """Where the pictures of the form may be read from: nowhere, on a page that cannot train on them."""
+        return branching.roots_of(self.context, chosen.folder) if self.context.allow_training else []
 
     def source_of(self, chosen: str) -> str:
         """The file or run folder behind a choice of 'Continue from'; a StyleGANError names what there is."""
