@@ -332,7 +332,7 @@ def test_sorted_pictures_become_a_direction_that_is_used_and_shared(page, models
     page.wait_for_selector("#edit-odd")
     assert order(page) == ["odd"] and picture(page) == changed
     page.click("[aria-label='Delete the direction odd']")
-    says(page, "odd is deleted")
+    page.wait_for_selector("#directions [data-name='odd']", state="detached")  # the stack, which uses it, speaks next
     drop(page, "#directions .sg-directions", "pack.json", b"{}", "application/json")
     says(page, "pack")
 

@@ -37,7 +37,7 @@ WORKER = """
 import sys, torch
 from stylegan.data.images import open_images, sample_sets
 from stylegan.training.config import TrainConfig
-from stylegan.training.distributed import joined
+from stylegan.training.distributed import joined, leave
 from stylegan.training.trainer import Trainer
 
 torch.set_num_threads(1)
@@ -64,6 +64,7 @@ with joined("cpu") as ranks:
         torch.save({"gradients": found, "w_avg": trainer.generator.w_avg, "pl_mean": trainer.pl_mean,
                     "r_t": torch.tensor(stats["r_t"]), "windows": torch.tensor(windows),
                     "word": torch.tensor(word), "total": torch.tensor(total)}, sys.argv[1])
+leave()
 """
 
 

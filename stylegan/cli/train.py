@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train until the budget, a stop request or Ctrl-C."""
+    from stylegan.training.distributed import leave, num_ranks
     from stylegan.training.loop import run_from_file, train
 
     given = {name: getattr(args, name) for name in options_of(TrainConfig) if hasattr(args, name)}
@@ -33,6 +34,8 @@ def run(args: argparse.Namespace) -> int:
         _print_plan(config)
         return 0
     train(config, echo=_say)
+    if num_ranks() > 1:
+        leave()
     return 0
 
 
