@@ -153,7 +153,8 @@ def dead_rank(repo, out) -> None:
         words, _ = process.communicate(timeout=120)
     finally:
         process.kill()
-    assert run.state() in ("failed", "stopped") and process.returncode != 0
+    # Crashed: torchrun or an abort of gloo's was quicker than the first process's own words; seldom, but seen.
+    assert run.state() in ("failed", "stopped", "crashed") and process.returncode != 0, words
     if run.state() == "failed":
         assert "training processes (at 127.0.0.1) has ended" in run.reason()
     path = states_newest_first(out / "state")[0]
