@@ -144,7 +144,8 @@ class TrainConfig:
         """The config of a run that now lies in `folder`, wherever it began; so do pictures that lie in its folder."""
         data = Path(self.data)
         inside = self.data and data.is_relative_to(self.out) and data != Path(self.out)
-        return self.replace(out=str(folder), data=str(Path(folder, data.relative_to(self.out))) if inside else self.data)
+        data = Path(folder, data.relative_to(self.out)) if inside else self.data
+        return self.replace(out=str(folder), data=str(data))
 
     def is_open(self, name: str) -> bool:
         """True when this setting says 'choose for me'."""

@@ -187,8 +187,8 @@ def _meet(backend: str) -> Any:
 def leave() -> NoReturn:
     """End one of several processes with success, once all is written, at once.
 
-    A process that took Python down in the ordinary way was aborted ("terminate called"), seldom and never on demand, and
-    torchrun calls that a failed run; a thread of gloo's that comes for Python's lock meanwhile is the likely cause.
+    A process that took Python down in the ordinary way was aborted ("terminate called"), seldom and never on demand,
+    and torchrun calls that a failed run; a thread of gloo's that comes for Python's lock then is the likely cause.
     """
     atexit._run_exitfuncs()
     sys.stdout.flush()
